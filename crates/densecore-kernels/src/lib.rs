@@ -1,0 +1,27 @@
+//! CPU kernels of densecore: packing, products, attention and a thread pool. They know bytes and numbers, no model
+//! and no tensor library.
+//!
+//! * [`Format`]: the block formats of GGUF and their scalar decoder, the reference.
+//! * [`Matrix`]: a weight matrix packed for the processor; [`products`] multiplies several at once.
+//! * [`attention`]: causal attention over a tiled cache.
+//! * [`vector`]: what happens between products, row by row.
+//! * [`Pool`]: threads for short parallel regions; [`Tier`]: which instructions are used.
+pub mod attention;
+mod buffer;
+pub mod cpu;
+mod dense;
+mod format;
+mod heads;
+mod matrix;
+mod pool;
+mod quant;
+pub mod vector;
+
+pub use buffer::Buffer;
+pub use cpu::Tier;
+pub use dense::DenseMatrix;
+pub use format::Format;
+pub use heads::{Heads, Span, attend_batch};
+pub use matrix::{Input, Matrix, Output, Prepared, products};
+pub use pool::Pool;
+pub use quant::{Activations, GROUP, QuantMatrix, TILE};

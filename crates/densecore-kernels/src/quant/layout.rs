@@ -1,0 +1,280 @@
+//! How a packed matrix lies in memory, and the packing itself.
+//!
+//! A **tile** is 16 rows, one per lane of a 512-bit register. Along `k` it is cut into groups of 32. A group's
+//! payload holds eight steps of 16 x 4 quants, the operands of eight 4-way dot products; byte `r * 4 + b` of step
+//! `s` is row `r`, component `4 s + b`. Quants are unsigned, `weight = scale * q + offset`:
+//!
+//! | bits | payload of a group |
+//! |---|---|
+//! | 4 | 256 B: byte of step `s` (low nibble) with step `s + 4` (high nibble) |
+//! | 5 | the same, then 8 x 64 bits, one per byte of a step |
+//! | 6 | the same as 4, then 128 B: two high bits of steps 0-3, then of steps 4-7 |
+//! | 8 | 512 B |
+//!
+//! A tile is all its payloads, then all its scales (see [`Scales`]); the next tile follows at a multiple of 64.
+
+use super::activation::GROUP;
+use crate::format::{Format, half_at, k_scale};
+
+/// Rows of a tile: the lanes of one 512-bit register.
+pub const TILE: usize = 16;
+
+/// Bits of a stored quant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bits {
+    Four,
+    Five,
+    Six,
+    Eight,
+}
+
+/// How scales are stored behind the payloads. All halves are f16 in native order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scales {
+    /// Per group: `d[16]`; offset = -zero * d.
+    Centred { zero: u8 },
+    /// Per group: `d[16], m[16]`; offset = m.
+    Offset,
+    /// Per 8 groups: `d[16], dmin[16]`, then bytes `scale[8][16]`, `min[8][16]`.
+    SuperBlock,
+    /// Per 8 groups: `d[16]`, then signed bytes `scale[16][16]`, one per half group; zero at 32.
+    SixBit,
+}
+
+/// Sizes of one packed format, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    pub bits: Bits,
+    pub scales: Scales,
+    pub payload: usize,
+    pub scale_bytes: usize,
+    pub tile_bytes: usize,
+    pub groups: usize,
+}
+
+impl Layout {
+    /// The layout of a quantised format with `k` columns; `None` for dense formats and ragged `k`.
+    pub fn new(format: Format, k: usize) -> Option<Self> {
+        let (bits, scales) = match format {
+            Format::Q4_0 => (Bits::Four, Scales::Centred { zero: 8 }),
+            Format::Q4_1 => (Bits::Four, Scales::Offset),
+            Format::Q5_0 => (Bits::Five, Scales::Centred { zero: 16 }),
+            Format::Q5_1 => (Bits::Five, Scales::Offset),
+            Format::Q8_0 => (Bits::Eight, Scales::Centred { zero: 128 }),
+            Format::Q4K => (Bits::Four, Scales::SuperBlock),
+            Format::Q5K => (Bits::Five, Scales::SuperBlock),
+            Format::Q6K => (Bits::Six, Scales::SixBit),
+            Format::F32 | Format::F16 | Format::BF16 => return None,
+        };
+        if k == 0 || !k.is_multiple_of(format.block_len()) {
+            return None;
+        }
+        let groups = k / GROUP;
+        let payload = match bits {
+            Bits::Four => 256,
+            Bits::Five => 320,
+            Bits::Six => 384,
+            Bits::Eight => 512,
+        };
+        let scale_bytes = match scales {
+            Scales::Centred { .. } => groups * 32,
+            Scales::Offset => groups * 64,
+            Scales::SuperBlock => groups / 8 * 320,
+            Scales::SixBit => groups / 8 * 288,
+        };
+        let tile_bytes = (groups * payload + scale_bytes).next_multiple_of(64);
+        Some(Self { bits, scales, payload, scale_bytes, tile_bytes, groups })
+    }
+
+    /// Packs up to 16 rows of `format` into one zeroed tile; missing rows stay zero.
+    #[inline(always)]
+    pub fn pack_tile(&self, format: Format, rows: &[&[u8]], tile: &mut [u8]) {
+        let (payloads, scales) = tile.split_at_mut(self.groups * self.payload);
+        let mut quants = [[0u8; GROUP]; TILE];
+        for (g, payload) in payloads.chunks_exact_mut(self.payload).enumerate() {
+            for (r, row) in rows.iter().enumerate() {
+                unpack_group(format, row, g, &mut quants[r]);
+            }
+            pack_payload(self.bits, &quants, payload);
+        }
+        self.pack_scales(format, rows, scales);
+    }
+
+    fn pack_scales(&self, format: Format, rows: &[&[u8]], out: &mut [u8]) {
+        let bytes = format.block_bytes();
+        let blocks = self.groups * GROUP / format.block_len();
+        let per_block = self.scale_bytes / blocks;
+        for (b, out) in out.chunks_exact_mut(per_block).take(blocks).enumerate() {
+            for (r, row) in rows.iter().enumerate() {
+                let block = &row[b * bytes..][..bytes];
+                let mut half = |slot: usize, at: usize| {
+                    out[slot * 32 + r * 2..][..2].copy_from_slice(&block[at..at + 2]);
+                };
+                match self.scales {
+                    Scales::Centred { .. } => half(0, 0),
+                    Scales::Offset => {
+                        half(0, 0);
+                        half(1, 2);
+                    }
+                    Scales::SuperBlock => {
+                        half(0, 0);
+                        half(1, 2);
+                        for sub in 0..8 {
+                            let (scale, min) = k_scale(&block[4..16], sub);
+                            out[64 + sub * TILE + r] = scale;
+                            out[192 + sub * TILE + r] = min;
+                        }
+                    }
+                    Scales::SixBit => {
+                        half(0, 208);
+                        for sub in 0..16 {
+                            out[32 + sub * TILE + r] = block[192 + sub];
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Scale and offset of row `r`, group `g`, half `h` (0 or 1): `weight = scale * q + offset`.
+    pub fn scale(&self, scales: &[u8], g: usize, h: usize, r: usize) -> (f32, f32) {
+        match self.scales {
+            Scales::Centred { zero } => {
+                let d = half_at(scales, g * 32 + r * 2);
+                (d, -f32::from(zero) * d)
+            }
+            Scales::Offset => (
+                half_at(scales, g * 64 + r * 2),
+                half_at(scales, g * 64 + 32 + r * 2),
+            ),
+            Scales::SuperBlock => {
+                let (block, sub) = (&scales[g / 8 * 320..], g % 8);
+                let (d, dmin) = (half_at(block, r * 2), half_at(block, 32 + r * 2));
+                (
+                    d * f32::from(block[64 + sub * TILE + r]),
+                    -dmin * f32::from(block[192 + sub * TILE + r]),
+                )
+            }
+            Scales::SixBit => {
+                let (block, sub) = (&scales[g / 8 * 288..], g % 8 * 2 + h);
+                let scale = half_at(block, r * 2) * f32::from(block[32 + sub * TILE + r] as i8);
+                (scale, -32.0 * scale)
+            }
+        }
+    }
+
+    /// Quant of row `r`, component `i` (0..32) of a group's payload.
+    pub fn quant(&self, payload: &[u8], r: usize, i: usize) -> u8 {
+        let (step, lane) = (i / 4, r * 4 + i % 4);
+        if self.bits == Bits::Eight {
+            return payload[step * 64 + lane];
+        }
+        let byte = payload[step % 4 * 64 + lane];
+        let low = if step < 4 { byte & 15 } else { byte >> 4 };
+        match self.bits {
+            Bits::Five => low | ((payload[256 + step * 8 + lane / 8] >> (lane % 8)) & 1) << 4,
+            Bits::Six => low | ((payload[256 + step / 4 * 64 + lane] >> (step % 4 * 2)) & 3) << 4,
+            Bits::Four | Bits::Eight => low,
+        }
+    }
+}
+
+/// The 32 unsigned quants of group `g` of a row.
+#[inline(always)]
+fn unpack_group(format: Format, row: &[u8], g: usize, out: &mut [u8; GROUP]) {
+    let per_block = format.block_len() / GROUP;
+    let (b, sub) = (g / per_block, g % per_block);
+    let block = &row[b * format.block_bytes()..][..format.block_bytes()];
+    let nibbles = |quants: &[u8], out: &mut [u8; GROUP]| {
+        for i in 0..16 {
+            out[i] = quants[i] & 15;
+            out[i + 16] = quants[i] >> 4;
+        }
+    };
+    let fifth = |high: &[u8], out: &mut [u8; GROUP]| {
+        let high = u32::from_le_bytes([high[0], high[1], high[2], high[3]]);
+        for (i, o) in out.iter_mut().enumerate() {
+            *o |= ((high >> i & 1) << 4) as u8;
+        }
+    };
+    match format {
+        Format::Q4_0 => nibbles(&block[2..18], out),
+        Format::Q4_1 => nibbles(&block[4..20], out),
+        Format::Q5_0 => {
+            nibbles(&block[6..22], out);
+            fifth(&block[2..6], out);
+        }
+        Format::Q5_1 => {
+            nibbles(&block[8..24], out);
+            fifth(&block[4..8], out);
+        }
+        Format::Q8_0 => {
+            for (o, &q) in out.iter_mut().zip(&block[2..34]) {
+                *o = q ^ 0x80;
+            }
+        }
+        Format::Q4K | Format::Q5K => {
+            let head = if format == Format::Q5K { 48 } else { 16 };
+            let quants = &block[head + sub / 2 * 32..][..32];
+            let shift = sub % 2 * 4;
+            for (o, &q) in out.iter_mut().zip(quants) {
+                *o = (q >> shift) & 15;
+            }
+            if format == Format::Q5K {
+                for (o, &h) in out.iter_mut().zip(&block[16..48]) {
+                    *o |= ((h >> sub) & 1) << 4;
+                }
+            }
+        }
+        Format::Q6K => {
+            let (half, quarter) = (sub / 4, sub % 4);
+            let low = &block[half * 64 + quarter % 2 * 32..][..GROUP];
+            let high = &block[128 + half * 32..][..GROUP];
+            for i in 0..GROUP {
+                out[i] = (low[i] >> (quarter / 2 * 4) & 15) | (high[i] >> (2 * quarter) & 3) << 4;
+            }
+        }
+        Format::F32 | Format::F16 | Format::BF16 => {}
+    }
+}
+
+/// `[16 rows][32]` quants to the payload described at the top of this file.
+#[inline(always)]
+fn pack_payload(bits: Bits, quants: &[[u8; GROUP]; TILE], out: &mut [u8]) {
+    // `steps[s]` is the 64-byte operand of dot product `s`.
+    let mut steps = [[0u8; 64]; 8];
+    for s in 0..8 {
+        for r in 0..TILE {
+            steps[s][r * 4..r * 4 + 4].copy_from_slice(&quants[r][s * 4..s * 4 + 4]);
+        }
+    }
+    if bits == Bits::Eight {
+        out.copy_from_slice(steps.as_flattened());
+        return;
+    }
+    for s in 0..4 {
+        for i in 0..64 {
+            out[s * 64 + i] = (steps[s][i] & 15) | (steps[s + 4][i] << 4);
+        }
+    }
+    match bits {
+        Bits::Five => {
+            for (step, out) in steps.iter().zip(out[256..].chunks_exact_mut(8)) {
+                let mut mask = 0u64;
+                for (i, &q) in step.iter().enumerate() {
+                    mask |= u64::from(q >> 4) << i;
+                }
+                out.copy_from_slice(&mask.to_le_bytes());
+            }
+        }
+        Bits::Six => {
+            for half in 0..2 {
+                for i in 0..64 {
+                    out[256 + half * 64 + i] = (0..4)
+                        .fold(0, |byte, s| byte | (steps[half * 4 + s][i] >> 4) << (2 * s));
+                }
+            }
+        }
+        Bits::Four | Bits::Eight => {}
+    }
+}

@@ -1,0 +1,225 @@
+//! Row-wise arithmetic between the products: norms, activation, rotation, softmax.
+//!
+//! Sums run over 16 lanes in a fixed order, so a row's result does not depend on the processor's vector width.
+
+use crate::cpu::tiered;
+
+const LANES: usize = 16;
+
+/// The sum of `f(i)` lane by lane, then over the lanes in order.
+#[inline(always)]
+fn lane_sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let whole = n / LANES * LANES;
+    let mut i = 0;
+    while i < whole {
+        for l in 0..LANES {
+            lanes[l] += f(i + l);
+        }
+        i += LANES;
+    }
+    for i in whole..n {
+        lanes[i - whole] += f(i);
+    }
+    lanes.iter().sum()
+}
+
+tiered! {
+    /// `out = x / rms(x) * weight`, with `eps` inside the root.
+    pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) = rms_norm_body
+}
+#[inline(always)]
+fn rms_norm_body(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let n = out.len();
+    let (x, weight) = (&x[..n], &weight[..n]);
+    let mean = lane_sum(n, |i| x[i] * x[i]) / n as f32;
+    let scale = 1.0 / (mean + eps).sqrt();
+    for i in 0..n {
+        out[i] = x[i] * scale * weight[i];
+    }
+}
+
+tiered! {
+    /// Normalises each `weight.len()`-wide head of `x` in place.
+    pub fn rms_norm_heads(x: &mut [f32], weight: &[f32], eps: f32) = rms_norm_heads_body
+}
+#[inline(always)]
+fn rms_norm_heads_body(x: &mut [f32], weight: &[f32], eps: f32) {
+    for head in x.chunks_exact_mut(weight.len()) {
+        let n = head.len();
+        let mean = lane_sum(n, |i| head[i] * head[i]) / n as f32;
+        let scale = 1.0 / (mean + eps).sqrt();
+        for i in 0..n {
+            head[i] = head[i] * scale * weight[i];
+        }
+    }
+}
+
+/// e^x for x <= 88, within 2 units in the last place; 0 below -87. Straight-line code, so that it vectorises.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer held in the low bits
+    let clamped = x.clamp(-87.3, 88.3);
+    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, MAGIC);
+    let n = shifted - MAGIC;
+    // ln 2 in two parts keeps the remainder exact.
+    let r = n.mul_add(-0.693_359_4, clamped);
+    let r = n.mul_add(2.121_944_4e-4, r);
+    let p = 1.987_569_1e-4_f32
+        .mul_add(r, 1.398_2e-3)
+        .mul_add(r, 8.333_452e-3)
+        .mul_add(r, 4.166_579_6e-2)
+        .mul_add(r, 1.666_666_5e-1)
+        .mul_add(r, 0.5);
+    let y = p.mul_add(r * r, r) + 1.0;
+    let power = f32::from_bits(
+        (shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(127)) << 23,
+    );
+    if x < -87.3 { 0.0 } else { y * power }
+}
+
+tiered! {
+    /// `gate = silu(gate) * up`, silu(v) = v / (1 + e^-v).
+    pub fn silu_mul(gate: &mut [f32], up: &[f32]) = silu_mul_body
+}
+#[inline(always)]
+fn silu_mul_body(gate: &mut [f32], up: &[f32]) {
+    for (g, u) in gate.iter_mut().zip(up) {
+        *g = *g / (1.0 + exp(-*g)) * u;
+    }
+}
+
+tiered! {
+    /// `x += y`.
+    pub fn add(x: &mut [f32], y: &[f32]) = add_body
+}
+#[inline(always)]
+fn add_body(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+tiered! {
+    /// `x += a * y`.
+    pub fn add_scaled(x: &mut [f32], a: f32, y: &[f32]) = add_scaled_body
+}
+#[inline(always)]
+fn add_scaled_body(x: &mut [f32], a: f32, y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x = a.mul_add(*y, *x);
+    }
+}
+
+tiered! {
+    /// The Euclidean norm.
+    pub fn norm(x: &[f32]) -> f32 = norm_body
+}
+#[inline(always)]
+fn norm_body(x: &[f32]) -> f32 {
+    lane_sum(x.len(), |i| x[i] * x[i]).sqrt()
+}
+
+tiered! {
+    /// Rotates each head of `x` by the angles whose cosines and sines are given, `cos.len()` pairs a head:
+    /// component `i` with `i + pairs`, or neighbours `2i, 2i + 1` if `interleaved`.
+    pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool) = rotate_body
+}
+#[inline(always)]
+fn rotate_body(x: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool) {
+    let pairs = cos.len();
+    let sin = &sin[..pairs];
+    for head in x.chunks_exact_mut(2 * pairs) {
+        if interleaved {
+            for i in 0..pairs {
+                let (a, b) = (head[2 * i], head[2 * i + 1]);
+                head[2 * i] = a * cos[i] - b * sin[i];
+                head[2 * i + 1] = b * cos[i] + a * sin[i];
+            }
+        } else {
+            let (first, second) = head.split_at_mut(pairs);
+            for i in 0..pairs {
+                let (a, b) = (first[i], second[i]);
+                first[i] = a * cos[i] - b * sin[i];
+                second[i] = b * cos[i] + a * sin[i];
+            }
+        }
+    }
+}
+
+tiered! {
+    /// The largest value; negative infinity for an empty slice. NaN is passed over.
+    pub fn max(x: &[f32]) -> f32 = max_body
+}
+#[inline(always)]
+fn max_body(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for l in 0..LANES {
+            lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+}
+
+/// The place of the first largest value; 0 for an empty slice.
+pub fn argmax(x: &[f32]) -> usize {
+    let largest = max(x);
+    x.iter().position(|&v| v == largest).unwrap_or(0)
+}
+
+tiered! {
+    /// `out = e^(x - shift)`, and the sum of it in double precision.
+    pub fn exp_shifted(x: &[f32], shift: f32, out: &mut [f32]) -> f64 = exp_shifted_body
+}
+#[inline(always)]
+fn exp_shifted_body(x: &[f32], shift: f32, out: &mut [f32]) -> f64 {
+    let mut total = 0f64;
+    for (x, out) in x.chunks(256).zip(out.chunks_mut(256)) {
+        for (o, x) in out.iter_mut().zip(x) {
+            *o = exp(x - shift);
+        }
+        total += f64::from(lane_sum(out.len(), |i| out[i]));
+    }
+    total
+}
+
+/// log(sum(e^x)).
+pub fn log_sum_exp(x: &[f32], scratch: &mut Vec<f32>) -> f32 {
+    scratch.resize(x.len(), 0.0);
+    let largest = max(x);
+    (exp_shifted(x, largest, scratch).ln() + f64::from(largest)) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_is_close_everywhere() {
+        let mut worst = 0f64;
+        for i in -870_000..880_000 {
+            let x = i as f32 * 1e-4;
+            let truth = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) / truth - 1.0).abs());
+        }
+        assert!(worst < 3e-7, "relative error {worst}");
+        assert_eq!(exp(-1000.0), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn norms_and_argmax() {
+        let x: Vec<f32> = (0..77).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
+        let w = vec![2.0; 77];
+        let mut out = vec![0.0; 77];
+        rms_norm(&x, &w, 1e-6, &mut out);
+        let mean: f64 = x.iter().map(|v| f64::from(v * v)).sum::<f64>() / 77.0;
+        for (o, x) in out.iter().zip(&x) {
+            assert!((f64::from(*o) - 2.0 * f64::from(*x) / mean.sqrt()).abs() < 1e-5);
+        }
+        assert_eq!(argmax(&[1.0, 5.0, 5.0, f32::NAN]), 1);
+        assert_eq!(argmax(&[]), 0);
+    }
+}

@@ -1,0 +1,147 @@
+//! A prefilled prefix in Python.
+
+use crate::enter::{CancelFlag, enter};
+use crate::model::{GenerateOptions, ThoughtTuple, thought};
+use crate::prompt::PyPrompt;
+use crate::results::{GenerationTuple, ScoreTuple, generation, score};
+use crate::stream::Stream;
+use densecore::generate::Options;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::sync::{Mutex, PoisonError};
+
+/// How to think, from keyword values.
+pub mod thinking {
+    use densecore::generate::{Mode, Thinking};
+    use densecore::{Error, Result};
+    use pyo3::FromPyObject;
+
+    #[derive(FromPyObject)]
+    #[pyo3(from_item_all)]
+    pub struct Options {
+        steps: usize,
+        mode: String,
+        temperature: f32,
+        top_k: usize,
+        stop: Vec<u32>,
+        ignore_eos: bool,
+    }
+
+    impl Options {
+        pub fn read(self) -> Result<Thinking> {
+            let mode = match self.mode.as_str() {
+                "mixture" => Mode::Mixture,
+                "state" => Mode::State,
+                "token" => Mode::Token,
+                other => {
+                    return Err(Error::argument("mode", format!("{other:?}"), "it must be \"mixture\", \"state\" or \"token\""));
+                }
+            };
+            Ok(Thinking {
+                steps: self.steps,
+                mode,
+                temperature: self.temperature,
+                top_k: self.top_k,
+                stop: self.stop,
+                ignore_eos: self.ignore_eos,
+            })
+        }
+    }
+}
+
+/// Keys, values and last state of a prefix. Calls work on a snapshot, so threads may share one.
+#[pyclass(name = "Context", frozen, module = "densecore._core")]
+pub struct Context {
+    inner: Mutex<densecore::Context>,
+}
+
+impl From<densecore::Context> for Context {
+    fn from(inner: densecore::Context) -> Self {
+        Self { inner: Mutex::new(inner) }
+    }
+}
+
+impl Context {
+    fn snapshot(&self) -> densecore::Context {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[pymethods]
+impl Context {
+    #[getter]
+    fn length(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    #[getter]
+    fn bytes(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+
+    fn fork(&self) -> Self {
+        self.snapshot().into()
+    }
+
+    fn extend(&self, py: Python<'_>, prompt: PyPrompt, raw: bool, cancel: Option<&CancelFlag>) -> PyResult<()> {
+        enter(py, cancel, |cancel| {
+            // One writer at a time: the lock is held while the rows run.
+            let mut context = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            context.extend(&prompt.0, raw, cancel)
+        })
+    }
+
+    fn truncate(&self, py: Python<'_>, length: usize) -> PyResult<()> {
+        enter(py, None, |_| self.inner.lock().unwrap_or_else(PoisonError::into_inner).truncate(length))
+    }
+
+    fn generate(
+        &self,
+        py: Python<'_>,
+        prompt: Option<PyPrompt>,
+        options: GenerateOptions,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<GenerationTuple> {
+        let (context, options) = (self.snapshot(), Options::from(options));
+        let answer = enter(py, cancel, |cancel| {
+            let options = Options { cancel: cancel.clone(), ..options };
+            context.generate(prompt.as_ref().map(|p| &p.0), &options, raw, &mut |_| {})
+        })?;
+        Ok(generation(answer))
+    }
+
+    fn stream(&self, prompt: Option<PyPrompt>, options: GenerateOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
+        let context = self.snapshot();
+        let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
+        Stream::start(cancel, options.into(), move |options, each| {
+            Ok(vec![context.generate(prompt.as_ref().map(|p| &p.0), options, raw, each)?])
+        })
+    }
+
+    fn score(&self, py: Python<'_>, target: Vec<u32>, top: usize, cancel: Option<&CancelFlag>) -> PyResult<ScoreTuple> {
+        let context = self.snapshot();
+        Ok(score(enter(py, cancel, |cancel| context.score(&target, top, cancel))?))
+    }
+
+    fn think(
+        &self,
+        py: Python<'_>,
+        prompt: Option<PyPrompt>,
+        options: thinking::Options,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<ThoughtTuple> {
+        let context = self.snapshot();
+        let result = enter(py, cancel, |cancel| {
+            context.think(prompt.as_ref().map(|p| &p.0), &options.read()?, raw, cancel)
+        })?;
+        Ok(thought(result))
+    }
+
+    fn export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let context = self.snapshot();
+        let bytes = enter(py, None, |_| context.export())?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+}

@@ -1,0 +1,268 @@
+//! A loaded model in Python.
+
+use crate::array::Array;
+use crate::context::{Context, thinking};
+use crate::enter::{CancelFlag, enter, quick};
+use crate::hidden::Hidden;
+use crate::prompt::{PyPrompt, prompts};
+use crate::results::{GenerationTuple, ScoreTuple, UsageTuple, generation, score, usage};
+use crate::stream::Stream;
+use densecore::generate::{Options, Pooling, Sampling, Tap};
+use densecore::text::{Message, Special};
+use densecore::{Error, LoadOptions};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::path::PathBuf;
+
+/// `(vectors, ids, stopped by, context, usage)`.
+pub type ThoughtTuple = (Hidden, Vec<u32>, Option<u32>, Context, UsageTuple);
+
+/// A frozen model; any number of threads may call it.
+#[pyclass(name = "Model", frozen, module = "densecore._core")]
+pub struct Model {
+    pub inner: densecore::Model,
+}
+
+/// Options of a generation as keyword values.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct GenerateOptions {
+    max_tokens: usize,
+    temperature: f32,
+    top_k: usize,
+    top_p: f32,
+    min_p: f32,
+    seeds: Vec<u64>,
+    stop: Vec<String>,
+    logprobs: Option<usize>,
+    ignore_eos: bool,
+}
+
+impl From<GenerateOptions> for Options {
+    fn from(o: GenerateOptions) -> Self {
+        Self {
+            max_tokens: o.max_tokens,
+            sampling: Sampling { temperature: o.temperature, top_k: o.top_k, top_p: o.top_p, min_p: o.min_p },
+            seeds: o.seeds,
+            stop: o.stop,
+            logprobs: o.logprobs,
+            ignore_eos: o.ignore_eos,
+            ..Self::default()
+        }
+    }
+}
+
+/// Refuses options outside their ranges, before any work is started with them.
+#[pyfunction]
+pub fn check_options(py: Python<'_>, options: GenerateOptions) -> PyResult<()> {
+    quick(py, Options::from(options).check(&densecore::Limits::default()))
+}
+
+#[pymethods]
+impl Model {
+    #[staticmethod]
+    fn load(
+        py: Python<'_>,
+        path: PathBuf,
+        threads: Option<usize>,
+        context: Option<usize>,
+        kv: &str,
+        cache_bytes: Option<u64>,
+    ) -> PyResult<Self> {
+        let cache = quick(py, crate::machine::cache_format(kv))?;
+        let options = LoadOptions { threads, context, cache, cache_budget: cache_bytes, ..LoadOptions::default() };
+        let inner = enter(py, None, |_| densecore::Model::load(&path, &options))?;
+        Ok(Self { inner })
+    }
+
+    /// Shape and settings.
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let c = self.inner.config();
+        let dict = PyDict::new(py);
+        dict.set_item("arch", c.arch.name())?;
+        dict.set_item("vocab", c.vocab)?;
+        dict.set_item("width", c.width)?;
+        dict.set_item("layers", c.layers)?;
+        dict.set_item("heads", c.heads)?;
+        dict.set_item("kv_heads", c.kv_heads)?;
+        dict.set_item("head_dim", c.head_dim)?;
+        dict.set_item("mlp_width", c.mlp_width)?;
+        dict.set_item("norm_eps", c.norm_eps)?;
+        dict.set_item("rope_theta", c.rope_theta)?;
+        dict.set_item("tied", c.tied)?;
+        dict.set_item("context", self.inner.context())?;
+        Ok(dict)
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.inner.config().name
+    }
+
+    #[getter]
+    fn fingerprint(&self) -> &str {
+        self.inner.fingerprint()
+    }
+
+    #[getter]
+    fn threads(&self) -> usize {
+        self.inner.threads()
+    }
+
+    #[getter]
+    fn kv(&self) -> &'static str {
+        crate::machine::cache_name(self.inner.cache_format())
+    }
+
+    #[getter]
+    fn eos_ids(&self) -> Vec<u32> {
+        self.inner.ends().to_vec()
+    }
+
+    fn special_tokens(&self) -> Vec<(u32, String)> {
+        self.inner.tokenizer().special_tokens().map(|(id, text)| (id, text.to_owned())).collect()
+    }
+
+    /// Bytes of (packed weights, files, caches in use, caches allowed).
+    fn memory(&self) -> (u64, u64, u64, u64) {
+        self.inner.memory()
+    }
+
+    fn tokenize(&self, py: Python<'_>, texts: Vec<String>, special: bool) -> PyResult<Vec<Vec<u32>>> {
+        let special = if special { Special::Parse } else { Special::AsText };
+        enter(py, None, |_| texts.iter().map(|t| self.inner.tokenizer().encode(t, special)).collect())
+    }
+
+    fn detokenize(&self, py: Python<'_>, lists: Vec<Vec<u32>>, special: bool) -> PyResult<Vec<String>> {
+        enter(py, None, |_| {
+            lists
+                .iter()
+                .map(|ids| {
+                    self.inner.check_tokens(ids)?;
+                    self.inner.tokenizer().decode(ids, special)
+                })
+                .collect()
+        })
+    }
+
+    fn render(&self, py: Python<'_>, messages: Vec<(String, String)>, add_generation_prompt: bool) -> PyResult<String> {
+        let messages: Vec<Message> = messages.into_iter().map(|(role, text)| Message::text(role, text)).collect();
+        enter(py, None, |_| self.inner.template()?.render(&messages, add_generation_prompt))
+    }
+
+    fn embed(&self, py: Python<'_>, list: Vec<PyPrompt>) -> PyResult<Vec<Hidden>> {
+        let list = prompts(list);
+        Ok(enter(py, None, |_| self.inner.embed(&list))?.into_iter().map(Hidden::from).collect())
+    }
+
+    fn encode(
+        &self,
+        py: Python<'_>,
+        list: Vec<PyPrompt>,
+        layer: Option<usize>,
+        normed: Option<bool>,
+        pool: Option<&str>,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Vec<Hidden>> {
+        let list = prompts(list);
+        let pool = match pool {
+            None => Pooling::None,
+            Some("mean") => Pooling::Mean,
+            Some("last") => Pooling::Last,
+            Some(other) => {
+                return quick(py, Err(Error::argument("pool", format!("{other:?}"), "it must be None, \"mean\" or \"last\"")));
+            }
+        };
+        let tap = Tap { layer, normed, pool };
+        let states = enter(py, cancel, |cancel| self.inner.encode(&list, tap, raw, cancel))?;
+        Ok(states.into_iter().map(Hidden::from).collect())
+    }
+
+    fn forward(&self, py: Python<'_>, list: Vec<Py<Hidden>>, raw: bool, cancel: Option<&CancelFlag>) -> PyResult<Vec<Hidden>> {
+        let list: Vec<densecore::Hidden> = list.iter().map(|h| h.get().inner.clone()).collect();
+        let states = enter(py, cancel, |cancel| self.inner.forward(&list, raw, cancel))?;
+        Ok(states.into_iter().map(Hidden::from).collect())
+    }
+
+    /// `(ids, probabilities)`, both `(T, k)`.
+    fn readout(&self, py: Python<'_>, states: &Hidden, k: usize, raw: bool) -> PyResult<(Array, Array)> {
+        let r = enter(py, None, |_| self.inner.readout(&states.inner, k, raw))?;
+        Ok((Array::u32(r.ids, r.k), Array::f32(r.probabilities, r.k)))
+    }
+
+    fn logits(&self, py: Python<'_>, list: Vec<PyPrompt>, raw: bool, cancel: Option<&CancelFlag>) -> PyResult<Vec<Array>> {
+        let list = prompts(list);
+        let vocab = self.inner.config().vocab;
+        let rows = enter(py, cancel, |cancel| {
+            let mut out = vec![Vec::new(); list.len()];
+            self.inner.logits(&list, raw, cancel, &mut |i, rows| out[i].extend_from_slice(rows))?;
+            Ok(out)
+        })?;
+        Ok(rows.into_iter().map(|data| Array::f32(data, vocab)).collect())
+    }
+
+    fn generate(
+        &self,
+        py: Python<'_>,
+        list: Vec<PyPrompt>,
+        options: GenerateOptions,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Vec<GenerationTuple>> {
+        let list = prompts(list);
+        let options = Options::from(options);
+        let answers = enter(py, cancel, |cancel| {
+            let options = Options { cancel: cancel.clone(), ..options };
+            self.inner.generate(&list, &options, raw, &mut |_| {})
+        })?;
+        Ok(answers.into_iter().map(generation).collect())
+    }
+
+    fn stream(&self, list: Vec<PyPrompt>, options: GenerateOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
+        let (model, list) = (self.inner.clone(), prompts(list));
+        let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
+        Stream::start(cancel, options.into(), move |options, each| model.generate(&list, options, raw, each))
+    }
+
+    fn score(
+        &self,
+        py: Python<'_>,
+        pairs: Vec<(PyPrompt, Vec<u32>)>,
+        top: usize,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Vec<ScoreTuple>> {
+        let pairs: Vec<_> = pairs.into_iter().map(|(p, target)| (p.0, target)).collect();
+        let scores = enter(py, cancel, |cancel| self.inner.score(&pairs, top, raw, cancel))?;
+        Ok(scores.into_iter().map(score).collect())
+    }
+
+    fn prefill(&self, py: Python<'_>, list: Vec<PyPrompt>, raw: bool, cancel: Option<&CancelFlag>) -> PyResult<Vec<Context>> {
+        let list = prompts(list);
+        let contexts = enter(py, cancel, |cancel| self.inner.prefill(&list, raw, cancel))?;
+        Ok(contexts.into_iter().map(Context::from).collect())
+    }
+
+    fn think(
+        &self,
+        py: Python<'_>,
+        list: Vec<PyPrompt>,
+        options: thinking::Options,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Vec<ThoughtTuple>> {
+        let list = prompts(list);
+        let thinking = quick(py, options.read())?;
+        let thoughts = enter(py, cancel, |cancel| self.inner.think(&list, &thinking, raw, cancel))?;
+        Ok(thoughts.into_iter().map(thought).collect())
+    }
+
+    fn import_context(&self, py: Python<'_>, data: Vec<u8>) -> PyResult<Context> {
+        Ok(enter(py, None, |_| self.inner.import(&data))?.into())
+    }
+}
+
+pub fn thought(t: densecore::generate::Thought) -> ThoughtTuple {
+    (t.vectors.into(), t.ids, t.stopped, t.context.into(), usage(t.usage))
+}

@@ -1,0 +1,24 @@
+//! Results as tuples; the Python front gives them names.
+
+use densecore::generate::{Generation, Score, TokenLogprob, Usage};
+
+pub type UsageTuple = (usize, usize, usize, usize, usize, usize, f64);
+pub type LogprobTuple = (u32, f32, Vec<(u32, f32)>);
+pub type GenerationTuple = (String, Vec<u32>, &'static str, Vec<LogprobTuple>, UsageTuple);
+pub type ScoreTuple = (Vec<LogprobTuple>, UsageTuple);
+
+pub fn usage(u: Usage) -> UsageTuple {
+    (u.prompt_tokens, u.prompt_vectors, u.emitted_tokens, u.latent_steps, u.positions, u.cached_positions, u.seconds)
+}
+
+fn logprobs(list: Vec<TokenLogprob>) -> Vec<LogprobTuple> {
+    list.into_iter().map(|t| (t.id, t.logprob, t.top)).collect()
+}
+
+pub fn generation(g: Generation) -> GenerationTuple {
+    (g.text, g.ids, g.finish.name(), logprobs(g.logprobs), usage(g.usage))
+}
+
+pub fn score(s: Score) -> ScoreTuple {
+    (logprobs(s.tokens), usage(s.usage))
+}

@@ -1,0 +1,132 @@
+//! A prefix the model has read: keys, values and the state it ended in.
+
+use crate::error::{Error, Result};
+use crate::generate::prompt::Rows;
+use crate::generate::step::Sequence;
+use crate::generate::{Cancel, Event, Generation, Options, Prompt, Score, Thinking, Thought};
+use crate::model::cache::Cache;
+use crate::vertex::Model;
+
+/// A prefilled prefix. Forks share memory until they differ.
+#[derive(Debug, Clone)]
+pub struct Context {
+    model: Model,
+    cache: Cache,
+    /// Residual state of the last position; empty right after a truncation.
+    last: Vec<f32>,
+    /// What was read, so that a truncated context can compute its last state again; an imported one does not know.
+    history: Option<Rows>,
+}
+
+impl Context {
+    pub(crate) fn new(model: Model, cache: Cache, last: Vec<f32>, history: Rows) -> Self {
+        Self { model, cache, last, history: Some(history) }
+    }
+
+    pub(crate) fn imported(model: Model, cache: Cache, last: Vec<f32>) -> Self {
+        Self { model, cache, last, history: None }
+    }
+
+    /// The model it belongs to.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Positions held.
+    pub fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.cache.is_empty()
+    }
+
+    /// Memory of the cache (bytes), shared blocks included.
+    pub fn bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    pub(crate) fn last(&self) -> &[f32] {
+        &self.last
+    }
+
+    /// Reads more. A failed or cancelled call leaves the context as it was.
+    pub fn extend(&mut self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<()> {
+        self.model.enter(1)?;
+        let rows = self.model.rows(prompt, raw)?;
+        self.model.check_room(self.cache.len(), rows.len(), 0)?;
+        let mut history = self.history.clone();
+        if let Some(history) = &mut history {
+            history.append(&rows);
+        }
+        let mut sequence = [Sequence { cache: self.cache.clone(), rows, done: 0, last: self.last.clone() }];
+        self.model.finish(&mut sequence, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
+        let [sequence] = sequence;
+        (self.cache, self.last, self.history) = (sequence.cache, sequence.last, history);
+        Ok(())
+    }
+
+    /// Forgets positions from `len` on.
+    pub fn truncate(&mut self, len: usize) -> Result<()> {
+        if len > self.cache.len() {
+            return Err(Error::argument("length", len, format!("this context holds {} positions", self.cache.len())));
+        }
+        if len < self.cache.len() {
+            self.cache.truncate(len);
+            self.last.clear();
+            if let Some(history) = &mut self.history {
+                history.truncate(len);
+            }
+        }
+        Ok(())
+    }
+
+    /// A sequence that goes on from here, after `prompt` if one is given.
+    fn sequence(&self, prompt: Option<&Prompt>, raw: bool) -> Result<Sequence> {
+        let mut cache = self.cache.clone();
+        let rows = match prompt {
+            Some(prompt) => self.model.rows(prompt, raw)?,
+            None if !self.last.is_empty() => Rows::default(),
+            // Truncated: the last position is computed again, for its state.
+            None => match &self.history {
+                Some(history) if history.len() > 0 => {
+                    cache.truncate(history.len() - 1);
+                    history.last()
+                }
+                _ => {
+                    return Err(Error::State(
+                        "nothing is left to go on from after the truncation; extend the context first".into(),
+                    ));
+                }
+            },
+        };
+        Ok(Sequence { cache, rows, done: 0, last: self.last.clone() })
+    }
+
+    /// Continues, leaving this context as it is.
+    pub fn generate(&self, prompt: Option<&Prompt>, options: &Options, raw: bool, each: &mut dyn FnMut(&Event)) -> Result<Generation> {
+        self.model.enter(1)?;
+        let mut all = self.model.answer(vec![self.sequence(prompt, raw)?], options, each)?;
+        all.pop().ok_or_else(|| Error::Internal("no generation came back".into()))
+    }
+
+    /// Scores a continuation, leaving this context as it is.
+    pub fn score(&self, target: &[u32], alternatives: usize, cancel: &Cancel) -> Result<Score> {
+        self.model.enter(1)?;
+        let pair = (self.sequence(None, false)?, target.to_vec());
+        let mut all = self.model.score_after(vec![pair], alternatives, cancel)?;
+        all.pop().ok_or_else(|| Error::Internal("no score came back".into()))
+    }
+
+    /// Latent steps from here; the thought brings its own context.
+    pub fn think(&self, prompt: Option<&Prompt>, thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Thought> {
+        self.model.enter(1)?;
+        let mut all = self.model.think_after(vec![self.sequence(prompt, raw)?], thinking, cancel)?;
+        all.pop().ok_or_else(|| Error::Internal("no thought came back".into()))
+    }
+}

@@ -1,0 +1,22 @@
+//! From prompts to answers, states, scores and thoughts.
+pub mod answer;
+pub mod cancel;
+pub mod prompt;
+pub mod sampler;
+pub mod score;
+pub mod states;
+pub(crate) mod step;
+mod stop;
+pub mod think;
+pub mod usage;
+pub mod writer;
+
+pub use answer::{Generation, Options};
+pub use cancel::Cancel;
+pub use prompt::{Prompt, Segment, Turn};
+pub use sampler::Sampling;
+pub use score::Score;
+pub use states::{Pooling, Readout, Tap};
+pub use think::{Mode, Thinking, Thought};
+pub use usage::Usage;
+pub use writer::{Event, Finish, TokenLogprob};

@@ -1,0 +1,252 @@
+//! Prompts: text, ids and vectors in one row of positions.
+
+use crate::error::{Error, Result};
+use crate::hidden::{Hidden, Space};
+use crate::model::embed::Embedding;
+use crate::text::{Encoded, Message, Piece, Special};
+use crate::vertex::Model;
+
+/// A part of a prompt.
+#[derive(Debug, Clone)]
+pub enum Segment {
+    /// Text; special tokens written in it stay text.
+    Text(String),
+    /// Token ids, special ones included.
+    Ids(Vec<u32>),
+    /// Vectors of the input space.
+    Vectors(Hidden),
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// "system", "user", "assistant", or what else the template knows.
+    pub role: String,
+    /// Its parts.
+    pub content: Vec<Segment>,
+}
+
+/// What a call starts from.
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    /// Taken as it stands.
+    Plain(Vec<Segment>),
+    /// Put through the model's chat template.
+    Chat(Vec<Turn>),
+}
+
+/// A prompt as positions.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rows {
+    parts: Vec<Part>,
+    len: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Ids(Vec<u32>),
+    Vectors(Hidden),
+}
+
+impl Part {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Ids(ids) => ids.is_empty(),
+            Self::Vectors(v) => v.rows() == 0,
+        }
+    }
+}
+
+impl Rows {
+    pub fn ids(ids: Vec<u32>) -> Self {
+        Self { len: ids.len(), parts: vec![Part::Ids(ids)] }
+    }
+
+    pub fn vectors(vectors: Hidden) -> Self {
+        Self { len: vectors.rows(), parts: vec![Part::Vectors(vectors)] }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends rows of another prompt.
+    pub fn append(&mut self, other: &Self) {
+        other.parts.iter().for_each(|part| self.push(part.clone()));
+    }
+
+    /// Drops rows from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        let mut left = len;
+        self.parts.retain_mut(|part| {
+            let keep = left;
+            match part {
+                Part::Ids(ids) => {
+                    ids.truncate(keep);
+                    left -= ids.len();
+                    !ids.is_empty()
+                }
+                Part::Vectors(v) => {
+                    *v = v.slice_rows(0, keep);
+                    left -= v.rows();
+                    v.rows() > 0
+                }
+            }
+        });
+        self.len -= self.len.saturating_sub(len);
+    }
+
+    /// The last row alone.
+    pub fn last(&self) -> Self {
+        match self.parts.last() {
+            Some(Part::Ids(ids)) => Self::ids(ids[ids.len() - 1..].to_vec()),
+            Some(Part::Vectors(v)) => Self::vectors(v.slice_rows(v.rows() - 1, v.rows())),
+            None => Self::default(),
+        }
+    }
+
+    /// (token ids, vectors).
+    pub fn counts(&self) -> (usize, usize) {
+        let ids = self.parts.iter().map(|p| if let Part::Ids(ids) = p { ids.len() } else { 0 }).sum();
+        (ids, self.len - ids)
+    }
+
+    fn push(&mut self, part: Part) {
+        if part.is_empty() {
+            return;
+        }
+        self.len += match &part {
+            Part::Ids(ids) => ids.len(),
+            Part::Vectors(v) => v.rows(),
+        };
+        self.parts.push(part);
+    }
+
+    /// Writes the input vectors of positions `from..` to `out`, `(n, d)`.
+    pub fn fill(&self, embedding: &Embedding, width: usize, from: usize, out: &mut [f32]) -> Result<()> {
+        let (mut at, mut out) = (from, out);
+        for part in &self.parts {
+            let len = match part {
+                Part::Ids(ids) => ids.len(),
+                Part::Vectors(v) => v.rows(),
+            };
+            if at >= len {
+                at -= len;
+                continue;
+            }
+            let take = (len - at).min(out.len() / width);
+            let (now, rest) = out.split_at_mut(take * width);
+            match part {
+                Part::Ids(ids) => embedding.rows(&ids[at..at + take], now)?,
+                Part::Vectors(v) => v.copy_rows(at, now),
+            }
+            (out, at) = (rest, 0);
+            if out.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Tokenizes and checks the prompts of one call; errors about a prompt name its place in the list.
+    pub(crate) fn all_rows(&self, prompts: &[Prompt], raw: bool) -> Result<Vec<Rows>> {
+        let place = |i: usize, error: Error| match error {
+            Error::Prompt(detail) if prompts.len() > 1 => Error::Prompt(format!("number {i} of the list: {detail}")),
+            other => other,
+        };
+        prompts.iter().enumerate().map(|(i, p)| self.rows(p, raw).map_err(|e| place(i, e))).collect()
+    }
+
+    /// Refuses what cannot fit: `held` positions there, `rows` and `more` to come.
+    pub(crate) fn check_room(&self, held: usize, rows: usize, more: usize) -> Result<()> {
+        let (needed, limit) = (held.saturating_add(rows).saturating_add(more), self.context());
+        if needed > limit { Err(Error::ContextLength { needed, limit }) } else { Ok(()) }
+    }
+
+    /// Tokenizes and checks a prompt.
+    pub(crate) fn rows(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
+        let limits = self.limits();
+        let count = match prompt {
+            Prompt::Plain(segments) => segments.len(),
+            Prompt::Chat(turns) => turns.iter().map(|t| t.content.len()).sum(),
+        };
+        if count > limits.segments {
+            return Err(Error::Limit {
+                what: "the number of prompt segments".into(),
+                value: count as u64,
+                cap: limits.segments as u64,
+                remedy: "join neighbouring segments".into(),
+            });
+        }
+        let mut rows = Rows::default();
+        match prompt {
+            Prompt::Plain(segments) => {
+                for segment in segments {
+                    self.push(&mut rows, segment, raw)?;
+                }
+            }
+            Prompt::Chat(turns) => self.push_chat(&mut rows, turns, raw)?,
+        }
+        if rows.len == 0 {
+            return Err(Error::Prompt(
+                "it is empty; give at least one token or vector (a model has nothing to continue from)".into(),
+            ));
+        }
+        Ok(rows)
+    }
+
+    fn push(&self, rows: &mut Rows, segment: &Segment, raw: bool) -> Result<()> {
+        match segment {
+            Segment::Text(text) => rows.push(Part::Ids(self.tokenizer().encode(text, Special::AsText)?)),
+            Segment::Ids(ids) => {
+                self.check_ids(ids)?;
+                rows.push(Part::Ids(ids.clone()));
+            }
+            Segment::Vectors(vectors) => {
+                let spaces = [Space::Input, Space::Layer { layer: 0, normed: false }];
+                vectors.check(self.config().width, self.fingerprint(), &spaces, raw)?;
+                rows.push(Part::Vectors(vectors.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn push_chat(&self, rows: &mut Rows, turns: &[Turn], raw: bool) -> Result<()> {
+        let mut slots = Vec::new();
+        let messages: Vec<Message> = turns
+            .iter()
+            .map(|turn| Message {
+                role: turn.role.clone(),
+                content: turn
+                    .content
+                    .iter()
+                    .map(|segment| match segment {
+                        Segment::Text(text) => Piece::Text(text.clone()),
+                        other => {
+                            slots.push(other);
+                            Piece::Slot(slots.len() - 1)
+                        }
+                    })
+                    .collect(),
+            })
+            .collect();
+        for part in self.template()?.encode(self.tokenizer(), &messages, true)? {
+            match part {
+                Encoded::Ids(ids) => rows.push(Part::Ids(ids)),
+                Encoded::Slot(i) => self.push(rows, slots[i], raw)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses ids outside the vocabulary.
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.config().vocab;
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => Err(Error::argument("token id", id, format!("ids of this model are 0 to {}", vocab - 1))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! How likely a given continuation is.
+
+use super::cancel::Cancel;
+use super::prompt::{Prompt, Rows};
+use super::sampler::top;
+use super::step::Sequence;
+use super::usage::Usage;
+use super::writer::TokenLogprob;
+use crate::error::{Error, Result};
+use crate::vertex::Model;
+use densecore_kernels::vector;
+use std::time::Instant;
+
+/// Teacher-forced log-probabilities of a target.
+#[derive(Debug, Clone)]
+pub struct Score {
+    /// One entry a target token.
+    pub tokens: Vec<TokenLogprob>,
+    /// What it cost.
+    pub usage: Usage,
+}
+
+impl Model {
+    /// Scores each target after its prompt.
+    pub fn score(
+        &self,
+        pairs: &[(Prompt, Vec<u32>)],
+        alternatives: usize,
+        raw: bool,
+        cancel: &Cancel,
+    ) -> Result<Vec<Score>> {
+        self.enter(pairs.len())?;
+        let mut sequences = Vec::new();
+        for (prompt, target) in pairs {
+            sequences.push((Sequence::new(self.cache(), self.rows(prompt, raw)?), target.clone()));
+        }
+        self.score_after(sequences, alternatives, cancel)
+    }
+
+    /// Scores targets after sequences that may hold a context already.
+    pub(crate) fn score_after(
+        &self,
+        sequences: Vec<(Sequence, Vec<u32>)>,
+        alternatives: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<Score>> {
+        let _span = tracing::info_span!("score", sequences = sequences.len()).entered();
+        if alternatives > self.limits().top {
+            return Err(Error::argument("top", alternatives, format!("at most {} alternatives are reported", self.limits().top)));
+        }
+        let start = Instant::now();
+        let (decoder, width, vocab) = (self.decoder(), self.config().width, self.config().vocab);
+        let mut scores: Vec<Score> = Vec::new();
+        let mut sequences_only = Vec::new();
+        let mut targets = Vec::new();
+        for (s, target) in sequences {
+            if target.is_empty() {
+                return Err(Error::argument("target", "no tokens", "give at least one token to score"));
+            }
+            self.check_ids(&target)?;
+            self.check_room(s.cache.len(), s.rows.len(), target.len() - 1)?;
+            let (prompt_tokens, prompt_vectors) = s.rows.counts();
+            scores.push(Score {
+                tokens: Vec::new(),
+                usage: Usage { prompt_tokens, prompt_vectors, cached_positions: s.cache.len(), ..Usage::default() },
+            });
+            targets.push(target);
+            sequences_only.push(s);
+        }
+        let (mut logits, mut scratch) = (Vec::new(), Vec::new());
+        // A state at the position before a target token predicts that token.
+        let mut judge = |score: &mut Score, target: &[u32], states: &[f32]| {
+            for part in states.chunks(16 * width) {
+                let finals = decoder.head.finish(&decoder.pool, part);
+                decoder.head.logits(&decoder.pool, &finals, &mut logits);
+                for row in logits.chunks_exact(vocab) {
+                    let Some(&id) = target.get(score.tokens.len()) else { return };
+                    let total = vector::log_sum_exp(row, &mut scratch);
+                    score.tokens.push(TokenLogprob {
+                        id,
+                        logprob: row[id as usize] - total,
+                        top: top(row, alternatives).into_iter().map(|(id, l)| (id, l - total)).collect(),
+                    });
+                }
+            }
+        };
+        self.finish(&mut sequences_only, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
+        for ((score, target), s) in scores.iter_mut().zip(&targets).zip(&mut sequences_only) {
+            judge(score, target, &s.last);
+            score.usage.positions = s.rows.len();
+            s.feed(Rows::ids(target[..target.len() - 1].to_vec()));
+        }
+        self.finish(&mut sequences_only, usize::MAX, cancel, &mut |i, _, states| {
+            judge(&mut scores[i], &targets[i], states);
+            Ok(())
+        })?;
+        for (score, target) in scores.iter_mut().zip(&targets) {
+            score.usage.positions += target.len() - 1;
+            score.usage.seconds = start.elapsed().as_secs_f64();
+        }
+        Ok(scores)
+    }
+}

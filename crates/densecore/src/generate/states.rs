@@ -1,0 +1,183 @@
+//! Prompts to hidden states, and states to what they would say.
+
+use super::cancel::Cancel;
+use super::prompt::{Prompt, Rows};
+use super::sampler::top;
+use super::step::Sequence;
+use crate::error::{Error, Result};
+use crate::hidden::{Hidden, Space};
+use crate::vertex::Model;
+use densecore_kernels::vector;
+
+/// Which states [`Model::encode`] returns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tap {
+    /// Layers passed; all by default.
+    pub layer: Option<usize>,
+    /// Apply the final norm; by default only after the last layer.
+    pub normed: Option<bool>,
+    /// One vector a prompt instead of one a position.
+    pub pool: Pooling,
+}
+
+/// How positions become one vector.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// Every position.
+    #[default]
+    None,
+    /// Their mean.
+    Mean,
+    /// The last one.
+    Last,
+}
+
+/// What each position's final state would say next.
+#[derive(Debug, Clone)]
+pub struct Readout {
+    /// Tokens, `(T, k)`, likeliest first.
+    pub ids: Vec<u32>,
+    /// Their probabilities, `(T, k)`.
+    pub probabilities: Vec<f32>,
+    /// Alternatives a position, k.
+    pub k: usize,
+}
+
+/// Positions whose logits are in memory at once.
+const LOGIT_ROWS: usize = 16;
+
+impl Model {
+    /// Token embeddings of a prompt's text and ids: vectors of the input space.
+    pub fn embed(&self, prompts: &[Prompt]) -> Result<Vec<Hidden>> {
+        self.enter(prompts.len())?;
+        let width = self.config().width;
+        prompts
+            .iter()
+            .map(|prompt| {
+                let rows = self.rows(prompt, false)?;
+                let mut out = vec![0.0; rows.len() * width];
+                rows.fill(&self.decoder().embedding, width, 0, &mut out)?;
+                Ok(self.hidden(out, Space::Input))
+            })
+            .collect()
+    }
+
+    /// Hidden states of each prompt. Layers above the tapped one are not computed.
+    pub fn encode(&self, prompts: &[Prompt], tap: Tap, raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
+        self.enter(prompts.len())?;
+        let all = self.config().layers;
+        let layer = tap.layer.unwrap_or(all);
+        if layer > all {
+            return Err(Error::argument("layer", layer, format!("this model has layers 0 (input of the first) to {all}")));
+        }
+        let normed = tap.normed.unwrap_or(layer == all);
+        let rows = self.all_rows(prompts, raw)?;
+        self.states(rows, layer, normed, tap.pool, cancel)
+    }
+
+    /// Input vectors to final states.
+    pub fn forward(&self, inputs: &[Hidden], raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
+        self.enter(inputs.len())?;
+        let rows = inputs
+            .iter()
+            .map(|h| {
+                let spaces = [Space::Input, Space::Layer { layer: 0, normed: false }];
+                h.check(self.config().width, self.fingerprint(), &spaces, raw)?;
+                if h.rows() == 0 {
+                    return Err(Error::Prompt("it holds no vectors; give at least one".into()));
+                }
+                Ok(Rows::vectors(h.clone()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.states(rows, self.config().layers, true, Pooling::None, cancel)
+    }
+
+    fn states(&self, rows: Vec<Rows>, layer: usize, normed: bool, pooling: Pooling, cancel: &Cancel) -> Result<Vec<Hidden>> {
+        let _span = tracing::info_span!("encode", prompts = rows.len(), layer).entered();
+        let width = self.config().width;
+        rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
+        let mut out: Vec<Vec<f32>> = rows
+            .iter()
+            .map(|r| vec![0.0; if pooling == Pooling::None { r.len() * width } else { width }])
+            .collect();
+        let lengths: Vec<usize> = rows.iter().map(Rows::len).collect();
+        let head = &self.decoder().head;
+        let mut take = |i: usize, first: usize, states: &[f32]| {
+            let finals;
+            let states = if normed {
+                finals = head.finish(&self.decoder().pool, states);
+                &finals
+            } else {
+                states
+            };
+            match pooling {
+                Pooling::None => out[i][first * width..][..states.len()].copy_from_slice(states),
+                Pooling::Last => {
+                    if let Some(row) = states.chunks_exact(width).last() {
+                        out[i].copy_from_slice(row);
+                    }
+                }
+                Pooling::Mean => {
+                    let share = 1.0 / lengths[i] as f32;
+                    states.chunks_exact(width).for_each(|row| vector::add_scaled(&mut out[i], share, row));
+                }
+            }
+            Ok(())
+        };
+        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::new(self.cache(), r)).collect();
+        self.finish(&mut sequences, layer, cancel, &mut take)?;
+        let space = Space::Layer { layer, normed };
+        Ok(out.into_iter().map(|data| self.hidden(data, space)).collect())
+    }
+
+    /// Logits after every position, `(T, vocab)` for each prompt, given to `each` in parts of whole rows.
+    pub fn logits(
+        &self,
+        prompts: &[Prompt],
+        raw: bool,
+        cancel: &Cancel,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        self.enter(prompts.len())?;
+        let rows = self.all_rows(prompts, raw)?;
+        rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
+        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::new(self.cache(), r)).collect();
+        let width = self.config().width;
+        let (decoder, mut logits) = (self.decoder(), Vec::new());
+        self.finish(&mut sequences, usize::MAX, cancel, &mut |i, _, states| {
+            for part in states.chunks(LOGIT_ROWS * width) {
+                let finals = decoder.head.finish(&decoder.pool, part);
+                decoder.head.logits(&decoder.pool, &finals, &mut logits);
+                each(i, &logits);
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// The `k` likeliest next tokens of each final state.
+    pub fn readout(&self, states: &Hidden, k: usize, raw: bool) -> Result<Readout> {
+        self.enter(1)?;
+        let space = Space::Layer { layer: self.config().layers, normed: true };
+        states.check(self.config().width, self.fingerprint(), &[space], raw)?;
+        if k == 0 || k > self.limits().top {
+            return Err(Error::argument("top_k", k, format!("it must be from 1 to {}", self.limits().top)));
+        }
+        let k = k.min(self.config().vocab);
+        let (decoder, width) = (self.decoder(), self.config().width);
+        let mut out = Readout { ids: Vec::new(), probabilities: Vec::new(), k };
+        let (mut logits, mut scratch) = (Vec::new(), Vec::new());
+        let x = states.to_vec();
+        for part in x.chunks(LOGIT_ROWS * width) {
+            decoder.head.logits(&decoder.pool, part, &mut logits);
+            for row in logits.chunks_exact(self.config().vocab) {
+                let total = vector::log_sum_exp(row, &mut scratch);
+                for (id, l) in top(row, k) {
+                    out.ids.push(id);
+                    out.probabilities.push((l - total).exp());
+                }
+            }
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,20 @@
+//! What a call cost.
+
+/// Counts of one call. Emitted tokens and latent steps are different things and never added.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Vectors of the prompt.
+    pub prompt_vectors: usize,
+    /// Tokens written as text.
+    pub emitted_tokens: usize,
+    /// Vectors fed back without a token.
+    pub latent_steps: usize,
+    /// Positions that went through the model.
+    pub positions: usize,
+    /// Positions found in a context that was already there.
+    pub cached_positions: usize,
+    /// Wall time (seconds).
+    pub seconds: f64,
+}

@@ -1,0 +1,110 @@
+//! One sequence's answer as it grows: tokens to text, stops, logprobs.
+
+use super::sampler::{Sampler, top};
+use super::stop::Stops;
+use crate::text::TokenStream;
+use densecore_kernels::vector;
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// An end token or a stop string.
+    Stop,
+    /// The token limit, or the end of the context.
+    Length,
+    /// The caller cancelled; what was written so far is kept.
+    Cancelled,
+}
+
+impl Finish {
+    /// The name callers see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Probability of one written token, and of the likeliest alternatives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub id: u32,
+    /// Natural logarithm of its probability, before temperature and filters.
+    pub logprob: f32,
+    /// Likeliest tokens and theirs, best first.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// A piece of an answer, as it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Which prompt of the call it belongs to.
+    pub index: usize,
+    /// New text; whole characters only. May be empty while a character or stop string is incomplete.
+    pub text: String,
+    /// New tokens.
+    pub ids: Vec<u32>,
+    /// Set in the last event of a prompt.
+    pub finish: Option<Finish>,
+}
+
+pub(crate) struct Writer {
+    pub index: usize,
+    pub sampler: Sampler,
+    pub stream: Option<TokenStream>,
+    pub stops: Stops,
+    pub max_tokens: usize,
+    /// Ends the answer and is not part of its text.
+    pub ends: Vec<u32>,
+    pub alternatives: Option<usize>,
+    pub text: String,
+    pub ids: Vec<u32>,
+    pub logprobs: Vec<TokenLogprob>,
+    pub finish: Option<Finish>,
+}
+
+impl Writer {
+    /// Draws the next token from `logits`; the event tells what became of it.
+    pub fn draw(&mut self, logits: &[f32], scratch: &mut Vec<f32>) -> Event {
+        let id = self.sampler.next(logits);
+        if let Some(n) = self.alternatives {
+            let total = vector::log_sum_exp(logits, scratch);
+            self.logprobs.push(TokenLogprob {
+                id,
+                logprob: logits[id as usize] - total,
+                top: top(logits, n).into_iter().map(|(id, l)| (id, l - total)).collect(),
+            });
+        }
+        self.ids.push(id);
+        if self.ends.contains(&id) {
+            return self.end(Finish::Stop, vec![id]);
+        }
+        let piece = self.stream.as_mut().map_or_else(String::new, |s| s.push(id));
+        let (text, stopped) = self.stops.push(&piece);
+        self.text.push_str(&text);
+        if stopped {
+            self.finish = Some(Finish::Stop);
+            self.stream = None;
+        } else if self.ids.len() >= self.max_tokens {
+            let mut event = self.end(Finish::Length, vec![id]);
+            event.text.insert_str(0, &text);
+            return event;
+        }
+        Event { index: self.index, text, ids: vec![id], finish: self.finish }
+    }
+
+    /// Ends the answer, releasing text that was held back.
+    pub fn end(&mut self, finish: Finish, ids: Vec<u32>) -> Event {
+        let rest = self.stream.take().map_or_else(String::new, TokenStream::finish);
+        let (mut text, stopped) = self.stops.push(&rest);
+        if !stopped {
+            text.push_str(&self.stops.finish());
+        }
+        self.text.push_str(&text);
+        self.finish = Some(if stopped { Finish::Stop } else { finish });
+        Event { index: self.index, text, ids, finish: self.finish }
+    }
+}

@@ -1,0 +1,28 @@
+//! Frozen language models that talk in hidden states.
+//!
+//! The path of every call, one module an arrow:
+//!
+//! ```text
+//! text -> tokens -> embeddings -> hidden -> edge -> hidden -> logits -> tokens -> text
+//! ```
+//!
+//! This crate does no network I/O and knows no Python.
+pub mod context;
+pub mod error;
+mod exchange;
+mod export;
+pub mod generate;
+pub mod hardware;
+pub mod hidden;
+pub mod limits;
+pub mod model;
+pub mod selftest;
+pub mod text;
+pub mod vertex;
+pub mod weights;
+
+pub use context::Context;
+pub use error::{Error, Result};
+pub use hidden::{Hidden, Space, Storage};
+pub use limits::Limits;
+pub use vertex::{LoadOptions, Model};

@@ -1,0 +1,187 @@
+//! Keys and values of one sequence, in shared blocks of 64 positions.
+//!
+//! Forking shares all blocks; the one block that both sides would write to is copied when one of them does.
+
+use crate::error::{Error, Result};
+use densecore_kernels::attention::{self, CacheFormat, KvTile, SPAN};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What all caches of one model have in common.
+#[derive(Debug)]
+pub struct Geometry {
+    pub(crate) layers: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) format: CacheFormat,
+    /// Longest sequence (positions).
+    pub(crate) context: usize,
+    /// Memory all caches together may take (bytes).
+    pub(crate) budget: u64,
+    pub(crate) used: AtomicU64,
+}
+
+impl Geometry {
+    /// Bytes of keys (or values) of one head in one block.
+    fn tile(&self) -> usize {
+        SPAN * self.head_dim * self.format.bytes()
+    }
+
+    /// Bytes of one block: all layers, all heads, keys and values.
+    pub(crate) fn block(&self) -> usize {
+        2 * self.layers * self.kv_heads * self.tile()
+    }
+
+    /// Where the keys of a head lie in a block; its values follow.
+    fn at(&self, layer: usize, head: usize) -> usize {
+        2 * (layer * self.kv_heads + head) * self.tile()
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    data: Vec<u8>,
+    geometry: Arc<Geometry>,
+}
+
+impl Block {
+    fn new(geometry: &Arc<Geometry>, copy: Option<&[u8]>) -> Result<Self> {
+        let bytes = geometry.block() as u64;
+        let used = geometry.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if used > geometry.budget {
+            geometry.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Error::Memory {
+                what: "the key-value cache".into(),
+                needed: used >> 20,
+                available: geometry.budget >> 20,
+                remedy: "drop contexts you no longer need, shorten prompts, or load with kv=\"f16\"".into(),
+            });
+        }
+        let data = copy.map_or_else(|| vec![0; geometry.block()], <[u8]>::to_vec);
+        Ok(Self { data, geometry: Arc::clone(geometry) })
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.geometry.used.fetch_sub(self.data.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Keys and values of one sequence.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    geometry: Arc<Geometry>,
+    blocks: Vec<Arc<Block>>,
+    len: usize,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(geometry: Arc<Geometry>) -> Self {
+        Self { geometry, blocks: Vec::new(), len: 0 }
+    }
+
+    /// Positions held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Longest sequence (positions).
+    pub fn context(&self) -> usize {
+        self.geometry.context
+    }
+
+    /// Forgets positions from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.blocks.truncate(self.len.div_ceil(SPAN));
+    }
+
+    /// Makes room for `extra` more positions in blocks nobody else holds.
+    pub(crate) fn reserve(&mut self, extra: usize) -> Result<()> {
+        let needed = self.len + extra;
+        if needed > self.geometry.context {
+            return Err(Error::ContextLength { needed, limit: self.geometry.context });
+        }
+        if extra == 0 {
+            return Ok(());
+        }
+        let first = self.len / SPAN;
+        if let Some(block) = self.blocks.get_mut(first) {
+            if Arc::get_mut(block).is_none() {
+                *block = Arc::new(Block::new(&self.geometry, Some(&block.data))?);
+            }
+        }
+        while self.blocks.len() < needed.div_ceil(SPAN) {
+            self.blocks.push(Arc::new(Block::new(&self.geometry, None)?));
+        }
+        Ok(())
+    }
+
+    /// Writes one layer's key and value rows, `(n, kv_heads * head_dim)`, behind the held positions. Needs
+    /// [`Cache::reserve`] first; [`Cache::advance`] makes them count.
+    pub(crate) fn write(&mut self, layer: usize, keys: &[f32], values: &[f32]) -> Result<()> {
+        let g = &self.geometry;
+        let (d, tile) = (g.head_dim, g.tile());
+        let width = g.kv_heads * d;
+        for (i, (key, value)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
+            let p = self.len + i;
+            let block = self
+                .blocks
+                .get_mut(p / SPAN)
+                .and_then(Arc::get_mut)
+                .ok_or_else(|| Error::Internal("cache block is shared or missing".into()))?;
+            for head in 0..g.kv_heads {
+                let part = &mut block.data[g.at(layer, head)..][..2 * tile];
+                let (k, v) = part.split_at_mut(tile);
+                let row = head * d..(head + 1) * d;
+                attention::write_tile(g.format, k, v, p % SPAN, &key[row.clone()], &value[row]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts `n` written positions as held.
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.len += n;
+    }
+
+    /// Tile `t` of one head.
+    pub(crate) fn tile(&self, layer: usize, head: usize, t: usize) -> KvTile<'_> {
+        let (at, size) = (self.geometry.at(layer, head), self.geometry.tile());
+        let data = &self.blocks[t].data[at..at + 2 * size];
+        let (keys, values) = data.split_at(size);
+        KvTile { keys, values }
+    }
+
+    /// One layer's keys and values as `(kv_heads, len, head_dim)` floats.
+    pub fn read_layer(&self, layer: usize) -> (Vec<f32>, Vec<f32>) {
+        let g = &self.geometry;
+        let d = g.head_dim;
+        let mut keys = vec![0.0; g.kv_heads * self.len * d];
+        let mut values = keys.clone();
+        for head in 0..g.kv_heads {
+            for p in 0..self.len {
+                let row = (head * self.len + p) * d..(head * self.len + p + 1) * d;
+                let tile = self.tile(layer, head, p / SPAN);
+                attention::read_tile(g.format, tile, p % SPAN, &mut keys[row.clone()], &mut values[row]);
+            }
+        }
+        (keys, values)
+    }
+
+    /// Bytes of the blocks, shared ones included.
+    pub fn bytes(&self) -> usize {
+        self.blocks.len() * self.geometry.block()
+    }
+
+    pub(crate) fn geometry(&self) -> &Arc<Geometry> {
+        &self.geometry
+    }
+}

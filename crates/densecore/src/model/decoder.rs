@@ -1,0 +1,163 @@
+//! The frozen model: layers in order, and how they are loaded.
+
+use super::attention::{Attention, Biases};
+use super::cache::Geometry;
+use super::config::ModelConfig;
+use super::embed::Embedding;
+use super::head::Head;
+use super::layer::Layer;
+use super::mlp::Mlp;
+use super::norm::RmsNorm;
+use super::rope::Rope;
+use super::workspace::{Work, Workspace};
+use crate::error::{Error, Result};
+use crate::generate::cancel::Cancel;
+use crate::weights::{Role, TensorView, Weights};
+use densecore_kernels::{Heads, Matrix, Pool};
+use std::sync::Arc;
+
+/// All weights of a model, immutable and shared by threads.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    pub config: ModelConfig,
+    pub embedding: Embedding,
+    pub layers: Vec<Layer>,
+    pub head: Head,
+    pub rope: Rope,
+    pub pool: Arc<Pool>,
+    pub geometry: Arc<Geometry>,
+}
+
+impl Decoder {
+    /// Packs every tensor, giving its pages of the map back as it goes.
+    pub fn load(weights: Arc<Weights>, config: ModelConfig, pool: Arc<Pool>, geometry: Geometry) -> Result<Self> {
+        let loader = Loader { weights: &weights, pool: &pool, eps: config.norm_eps };
+        // The head is the largest tensor: packed first, while the least is resident beside it.
+        let head = Head {
+            norm: loader.norm(Role::OutputNorm)?,
+            matrix: loader.matrix(if config.tied { Role::Embedding } else { Role::Head })?,
+        };
+        let layers = (0..config.layers).map(|l| loader.layer(&config, l)).collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            embedding: Embedding::new(Arc::clone(&weights), config.vocab, config.width),
+            rope: Rope::new(config.head_dim, config.rope_theta, config.rope_interleaved),
+            layers,
+            head,
+            pool,
+            geometry: Arc::new(geometry),
+            config,
+        })
+    }
+
+    /// Bytes of packed matrices.
+    pub fn bytes(&self) -> usize {
+        let layer = |l: &Layer| {
+            let a = &l.attention;
+            [&a.q, &a.k, &a.v, &a.o, &l.mlp.gate, &l.mlp.up, &l.mlp.down].iter().map(|m| m.bytes()).sum::<usize>()
+        };
+        self.head.matrix.bytes() + self.layers.iter().map(layer).sum::<usize>()
+    }
+
+    /// Runs `ws.x` `(N, d)` through the first `layers` layers (a cache filled by fewer than all serves no other
+    /// call). The caches gain the rows only if nothing failed; a cancelled pass leaves them as they were.
+    pub fn forward(&self, ws: &mut Workspace, works: &mut [Work<'_>], layers: usize, cancel: &Cancel) -> Result<()> {
+        let total: usize = works.iter().map(|w| w.rows).sum();
+        debug_assert_eq!(total, ws.rows);
+        for work in works.iter_mut() {
+            work.cache.reserve(work.rows)?;
+        }
+        ws.precise.clear();
+        let mut row = 0;
+        for work in works.iter() {
+            if work.cache.is_empty() && work.rows > 0 {
+                ws.precise.push(row);
+            }
+            row += work.rows;
+        }
+        let positions = works.iter().flat_map(|w| w.cache.len()..w.cache.len() + w.rows);
+        self.rope.angles(positions, &mut ws.angles);
+        let heads = Heads {
+            heads: self.config.heads,
+            kv_heads: self.config.kv_heads,
+            head_dim: self.config.head_dim,
+            format: self.geometry.format,
+        };
+        for (l, layer) in self.layers.iter().take(layers).enumerate() {
+            cancel.check()?;
+            layer.forward(&self.pool, &self.rope, heads, l, ws, works)?;
+        }
+        for work in works {
+            work.cache.advance(work.rows);
+        }
+        Ok(())
+    }
+}
+
+/// Reads tensors by role.
+struct Loader<'a> {
+    weights: &'a Weights,
+    pool: &'a Pool,
+    eps: f32,
+}
+
+impl Loader<'_> {
+    fn matrix(&self, role: Role) -> Result<Matrix> {
+        let view = self.weights.role(role)?;
+        let [rows, cols] = view.shape[..] else {
+            return Err(Error::Internal(format!("tensor {} is not a matrix", view.name)));
+        };
+        let packed = Matrix::pack(self.pool, view.format, rows, cols, view.data)
+            .map_err(|e| Error::io("packing a tensor of", self.weights.path(), e))?;
+        self.weights.release(&view);
+        Ok(packed)
+    }
+
+    fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
+        let len = view.shape.iter().product();
+        if view.format.row_bytes(len) != Some(view.data.len()) {
+            return Err(Error::Internal(format!("tensor {} has a ragged length", view.name)));
+        }
+        let mut out = vec![0.0; len];
+        view.format.dequantize_row(view.data, &mut out);
+        Ok(out)
+    }
+
+    fn vector(&self, role: Role) -> Result<Vec<f32>> {
+        Self::floats(&self.weights.role(role)?)
+    }
+
+    fn norm(&self, role: Role) -> Result<RmsNorm> {
+        Ok(RmsNorm { weight: self.vector(role)?, eps: self.eps })
+    }
+
+    fn layer(&self, config: &ModelConfig, l: usize) -> Result<Layer> {
+        let biases = if config.qkv_bias {
+            Some(Biases {
+                q: self.vector(Role::QBias(l))?,
+                k: self.vector(Role::KBias(l))?,
+                v: self.vector(Role::VBias(l))?,
+            })
+        } else {
+            None
+        };
+        let head_norms =
+            if config.qk_norm { Some((self.norm(Role::QNorm(l))?, self.norm(Role::KNorm(l))?)) } else { None };
+        Ok(Layer {
+            attention_norm: self.norm(Role::AttnNorm(l))?,
+            attention: Attention {
+                q: self.matrix(Role::Q(l))?,
+                k: self.matrix(Role::K(l))?,
+                v: self.matrix(Role::V(l))?,
+                o: self.matrix(Role::O(l))?,
+                biases,
+                head_norms,
+            },
+            mlp_norm: self.norm(Role::MlpNorm(l))?,
+            mlp: Mlp {
+                gate: self.matrix(Role::Gate(l))?,
+                up: self.matrix(Role::Up(l))?,
+                down: self.matrix(Role::Down(l))?,
+            },
+        })
+    }
+}

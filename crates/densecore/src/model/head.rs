@@ -1,0 +1,29 @@
+//! Hidden to logits.
+
+use super::norm::RmsNorm;
+use densecore_kernels::{Input, Matrix, Output, Pool, products};
+
+/// The final norm and the vocabulary projection.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub norm: RmsNorm,
+    pub matrix: Matrix,
+}
+
+impl Head {
+    /// Residual states `x` `(N, d)` to final states `(N, d)`.
+    pub fn finish(&self, pool: &Pool, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        self.norm.rows(pool, x, &mut out);
+        out
+    }
+
+    /// Final states `(N, d)` to logits `(N, vocab)`.
+    pub fn logits(&self, pool: &Pool, finals: &[f32], logits: &mut Vec<f32>) {
+        let (n, vocab) = (finals.len() / self.matrix.cols(), self.matrix.rows());
+        logits.resize(n * vocab, 0.0);
+        let mut input = Input::default();
+        let prepared = input.prepare(pool, finals, n, &[], &[&self.matrix]);
+        products(pool, prepared, &[(&self.matrix, Output::new(logits, vocab))]);
+    }
+}

@@ -1,0 +1,28 @@
+//! Hidden to hidden within a position: the gated perceptron.
+
+use super::workspace::Workspace;
+use densecore_kernels::{Matrix, Output, Pool, products, vector};
+
+/// One layer's perceptron: `down(silu(gate x) * up x)`.
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    pub gate: Matrix,
+    pub up: Matrix,
+    pub down: Matrix,
+}
+
+impl Mlp {
+    /// `ws.normed` to `ws.out`.
+    pub fn forward(&self, pool: &Pool, ws: &mut Workspace) {
+        let (n, m) = (ws.rows, self.gate.rows());
+        let (gate, up) = (&mut ws.gate[..n * m], &mut ws.up[..n * m]);
+        let input = ws.input.prepare(pool, &ws.normed, n, &ws.precise, &[&self.gate, &self.up]);
+        products(pool, input, &[(&self.gate, Output::new(gate, m)), (&self.up, Output::new(up, m))]);
+        pool.rows(gate, m, (8192 / m).max(1), &|first, gate| {
+            vector::silu_mul(gate, &up[first * m..]);
+        });
+        let out = &mut ws.out[..n * self.down.rows()];
+        let input = ws.input.prepare(pool, gate, n, &ws.precise, &[&self.down]);
+        products(pool, input, &[(&self.down, Output::new(out, self.down.rows()))]);
+    }
+}

@@ -1,0 +1,15 @@
+//! Embeddings to hidden states to logits: one noun a file.
+mod attention;
+pub mod cache;
+pub mod config;
+pub(crate) mod decoder;
+pub(crate) mod embed;
+pub(crate) mod head;
+mod layer;
+mod mlp;
+mod norm;
+mod rope;
+pub(crate) mod workspace;
+
+pub use cache::Cache;
+pub use config::{Arch, ModelConfig};

@@ -1,0 +1,170 @@
+//! `tokenizer.json` of a Hugging Face folder.
+//!
+//! The `tokenizers` crate encodes, so that normalizers and cuts are those the file describes. Decoding is ours: with a
+//! byte-level decoder a token stands for fixed bytes, and only such files are taken.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::ModelWrapper;
+
+use super::table::{Kind, Table};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+
+/// Encodes text that holds no special tokens.
+#[derive(Debug)]
+pub struct JsonEncoder(tokenizers::Tokenizer);
+
+/// Encoder, vocabulary, begin id, end ids.
+type Loaded = (JsonEncoder, Table, Option<u32>, Vec<u32>);
+
+/// Reads the file and the `tokenizer_config.json` beside it.
+pub fn load(path: &Path, limits: &Limits) -> Result<Loaded> {
+    let bytes = read(path, limits.tokenizer_file)?;
+    let bad = |detail: String| Error::Format {
+        path: path.into(),
+        format: "tokenizer.json",
+        detail,
+    };
+    let description: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+    check(&description)?;
+    drop(description);
+    let mut encoder = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(e.to_string()))?;
+    drop(bytes);
+    encoder.with_padding(None);
+    encoder
+        .with_truncation(None)
+        .map_err(|e| bad(e.to_string()))?;
+    encoder.set_encode_special_tokens(true);
+    let table = table(&encoder, limits)?;
+    let (bos, eos) = match path
+        .parent()
+        .map(|folder| folder.join("tokenizer_config.json"))
+    {
+        Some(config) if config.is_file() => ends(&config, &table, limits)?,
+        _ => (None, Vec::new()),
+    };
+    Ok((JsonEncoder(encoder), table, bos, eos))
+}
+
+fn read(path: &Path, cap: u64) -> Result<Vec<u8>> {
+    let length = std::fs::metadata(path)
+        .map_err(|e| Error::io("reading", path, e))?
+        .len();
+    if length > cap {
+        return Err(Error::Limit {
+            what: format!("{} in bytes", path.display()),
+            value: length,
+            cap,
+            remedy: "a genuine file is far smaller; fetch the model again".into(),
+        });
+    }
+    std::fs::read(path).map_err(|e| Error::io("reading", path, e))
+}
+
+/// Refuses what would be encoded or decoded otherwise than promised.
+fn check(description: &Value) -> Result<()> {
+    let refuse = |what: &str, value: &Value| {
+        Err(Error::unsupported(
+            format!("{what} of tokenizer.json"),
+            value,
+            "byte-level BPE tokenizers (Qwen, Llama 3, SmolLM) are read; use such a model",
+        ))
+    };
+    let kind = &description["model"]["type"];
+    // Old files leave the type out; merges tell.
+    if kind != "BPE" && !(kind.is_null() && description["model"]["merges"].is_array()) {
+        return refuse("the model type", kind);
+    }
+    let decoder = &description["decoder"];
+    let byte_level = |decoder: &Value| decoder["type"] == "ByteLevel";
+    let nested = || {
+        decoder["decoders"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty() && all.iter().all(byte_level))
+    };
+    if !byte_level(decoder) && !nested() {
+        return refuse("the decoder", &decoder["type"]);
+    }
+    let dropout = &description["model"]["dropout"];
+    if dropout.as_f64().is_some_and(|rate| rate > 0.0) {
+        return refuse("random dropout", dropout);
+    }
+    for token in description["added_tokens"].as_array().into_iter().flatten() {
+        let flag = |name: &str| token[name].as_bool().unwrap_or(false);
+        if flag("special") && (flag("lstrip") || flag("rstrip") || flag("single_word")) {
+            return refuse(
+                "a special token that takes white space or word ends along",
+                &token["content"],
+            );
+        }
+    }
+    Ok(())
+}
+
+fn table(encoder: &tokenizers::Tokenizer, limits: &Limits) -> Result<Table> {
+    let vocabulary = encoder.get_vocab(true);
+    let added = encoder.get_added_tokens_decoder();
+    let count = vocabulary
+        .values()
+        .copied()
+        .max()
+        .map_or(0, |id| id as usize + 1);
+    if count > limits.vocab {
+        return Err(Error::Limit {
+            what: "the largest token id".into(),
+            value: count as u64 - 1,
+            cap: limits.vocab as u64,
+            remedy: "raise Limits::vocab if the file is genuine".into(),
+        });
+    }
+    let mut tokens = vec![("", Kind::Unused); count];
+    for (spelled, id) in &vocabulary {
+        let kind = match added.get(id) {
+            Some(token) if token.special => Kind::Control,
+            Some(_) => Kind::UserDefined,
+            None => Kind::Normal,
+        };
+        tokens[*id as usize] = (spelled.as_str(), kind);
+    }
+    if let ModelWrapper::BPE(model) = encoder.get_model()
+        && let Some(id) = model
+            .unk_token
+            .as_ref()
+            .and_then(|name| vocabulary.get(name))
+        && tokens[*id as usize].1 == Kind::Normal
+    {
+        tokens[*id as usize].1 = Kind::Unknown;
+    }
+    Table::new(tokens.into_iter())
+}
+
+/// Begin and end token of a `tokenizer_config.json`, each a name or an object with a `content`.
+fn ends(path: &Path, table: &Table, limits: &Limits) -> Result<(Option<u32>, Vec<u32>)> {
+    let bytes = read(path, limits.json_file)?;
+    let config: Value = serde_json::from_slice(&bytes).map_err(|e| Error::Format {
+        path: path.into(),
+        format: "tokenizer_config.json",
+        detail: e.to_string(),
+    })?;
+    let id = |key: &str| {
+        let name = config[key]
+            .as_str()
+            .or_else(|| config[key]["content"].as_str())?;
+        table.find(name.as_bytes())
+    };
+    Ok((id("bos_token"), id("eos_token").into_iter().collect()))
+}
+
+impl JsonEncoder {
+    /// Appends the ids of a text without special tokens.
+    pub fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let encoding = self
+            .0
+            .encode_fast(text, false)
+            .map_err(|e| Error::Tokenizer(e.to_string()))?;
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! Values of a template as Python would write and slice them.
+
+use std::fmt::Write;
+
+use minijinja::value::ValueKind;
+use minijinja::{Error, Value};
+
+use super::guard::{Meter, refused};
+
+/// Text as Python's `str()` gives it; undefined values are empty.
+pub fn python_text(value: &Value, meter: &Meter) -> Result<String, Error> {
+    let mut out = String::new();
+    match value.kind() {
+        ValueKind::Undefined => {}
+        ValueKind::String => {
+            let text = value.as_str().unwrap_or_default();
+            meter.string(text.len() as u64)?;
+            out.push_str(text);
+        }
+        _ => {
+            meter.value(value)?;
+            literal(value, &mut out, meter)?;
+        }
+    }
+    Ok(out)
+}
+
+/// Text as Python's `repr()` gives it.
+fn literal(value: &Value, out: &mut String, meter: &Meter) -> Result<(), Error> {
+    meter.string(out.len() as u64 / 64)?;
+    if out.len() as u64 > meter.longest {
+        return Err(refused(format!(
+            "a value is over {} bytes as text",
+            meter.longest
+        )));
+    }
+    match value.kind() {
+        ValueKind::None | ValueKind::Undefined => out.push_str("None"),
+        ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
+        ValueKind::Number => {
+            let _ = write!(out, "{value}");
+        }
+        ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
+        ValueKind::Seq | ValueKind::Iterable => {
+            out.push('[');
+            for (index, item) in value.try_iter()?.enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                literal(&item, out, meter)?;
+            }
+            out.push(']');
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (index, key) in value.try_iter()?.enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                literal(&key, out, meter)?;
+                out.push_str(": ");
+                literal(&value.get_item(&key)?, out, meter)?;
+            }
+            out.push('}');
+        }
+        kind => return Err(refused(format!("a {kind} has no text"))),
+    }
+    Ok(())
+}
+
+fn quote(text: &str, out: &mut String) {
+    let mark = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    out.push(mark);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\\' => out.push_str("\\\\"),
+            c if c == mark => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push(mark);
+}
+
+/// Python's `value[start:stop:step]`.
+pub fn slice(value: &Value, start: &Value, stop: &Value, step: &Value) -> Result<Value, Error> {
+    let bound = |value: &Value| -> Result<Option<i64>, Error> {
+        if value.is_none() || value.is_undefined() {
+            return Ok(None);
+        }
+        value
+            .as_i64()
+            .map(Some)
+            .ok_or_else(|| refused(format!("a slice bound is {value}, not a whole number")))
+    };
+    let (start, stop, step) = (bound(start)?, bound(stop)?, bound(step)?.unwrap_or(1));
+    if step == 0 {
+        return Err(refused("a slice goes in steps of 0"));
+    }
+    if let Some(text) = value.as_str() {
+        let chars: Vec<char> = text.chars().collect();
+        return Ok(Value::from(
+            steps(chars.len(), start, stop, step)
+                .map(|at| chars[at])
+                .collect::<String>(),
+        ));
+    }
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        return Err(refused(format!("a {} has no slices", value.kind())));
+    }
+    let items: Vec<Value> = value.try_iter()?.collect();
+    Ok(Value::from(
+        steps(items.len(), start, stop, step)
+            .map(|at| items[at].clone())
+            .collect::<Vec<_>>(),
+    ))
+}
+
+/// The positions a slice visits, all below `length`.
+fn steps(
+    length: usize,
+    start: Option<i64>,
+    stop: Option<i64>,
+    step: i64,
+) -> impl Iterator<Item = usize> {
+    let length = length as i64;
+    let (low, high) = if step > 0 {
+        (0, length)
+    } else {
+        (-1, length - 1)
+    };
+    let clamp = |bound: i64| {
+        if bound < 0 {
+            bound.saturating_add(length).max(low)
+        } else {
+            bound.min(high)
+        }
+    };
+    let first = start.map_or(if step > 0 { low } else { high }, clamp);
+    let end = stop.map_or(if step > 0 { high } else { low }, clamp);
+    let mut at = first;
+    std::iter::from_fn(move || {
+        let inside = if step > 0 { at < end } else { at > end };
+        inside.then(|| {
+            let position = at as usize;
+            at = at.saturating_add(step);
+            position
+        })
+    })
+}

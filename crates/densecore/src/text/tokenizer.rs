@@ -1,0 +1,370 @@
+//! Text to ids and ids to text.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::bpe::{Merges, Scratch};
+use super::json::JsonEncoder;
+use super::pretokenizer::PreTokenizer;
+use super::special::{Part, Specials};
+use super::stream::TokenStream;
+use super::table::{Kind, Table};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::weights::GgufFile;
+
+/// What becomes of control tokens written in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// They are text like any other: right for whatever a user wrote.
+    AsText,
+    /// They are recognised: right for a rendered chat template.
+    Parse,
+}
+
+/// A byte-level vocabulary as a model file gives it.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary<'a> {
+    /// Spelling of every token, by id.
+    pub tokens: Vec<&'a str>,
+    /// Kind of every token in GGUF's numbers (1 text, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte); empty: all text.
+    pub kinds: Vec<i32>,
+    /// Pairs to merge, `left right`, best first.
+    pub merges: Vec<&'a str>,
+    /// Name of the pre-tokenizer.
+    pub pre: &'a str,
+    /// Id that begins a text, where the model has one.
+    pub bos: Option<u32>,
+    /// Ids that end an answer.
+    pub eos: Vec<u32>,
+}
+
+/// Turns text into ids and back. Cheap to clone; clones share the vocabulary, and threads may share one.
+#[derive(Debug, Clone)]
+pub struct Tokenizer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    table: Table,
+    encoder: Encoder,
+    /// Found in every text: user-defined tokens.
+    always: Specials,
+    /// Found where special tokens are parsed: control, unknown and user-defined tokens.
+    parsed: Specials,
+    listed: Vec<u32>,
+    eos: Vec<u32>,
+    bos: Option<u32>,
+    /// Longest text of one call, in bytes.
+    longest: usize,
+}
+
+#[derive(Debug)]
+enum Encoder {
+    Merges {
+        merges: Box<Merges>,
+        pre: PreTokenizer,
+    },
+    Json(Box<JsonEncoder>),
+}
+
+/// Names that end an answer in the chat formats of the supported families; control tokens wherever they are added tokens.
+const ENDS: &[&str] = &[
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "</s>",
+    "<｜end▁of▁sentence｜>",
+    "<EOT>",
+    "<eos>",
+    "[EOS]",
+    "[EOT]",
+    "<end_of_utterance>",
+];
+
+/// Names of file and fill-in tokens that the reference also takes for control tokens.
+const MARKERS: &[&str] = &[
+    "<|fim_prefix|>",
+    "<|fim_suffix|>",
+    "<|fim_middle|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<fim_prefix>",
+    "<fim_suffix>",
+    "<fim_middle>",
+    "<fim_pad>",
+    "<reponame>",
+    "<|fim_repo|>",
+    "<｜fim▁begin｜>",
+    "<｜fim▁hole｜>",
+    "<｜fim▁end｜>",
+];
+
+impl Tokenizer {
+    /// Builds the tokenizer of a byte-level vocabulary.
+    pub fn from_vocabulary(vocabulary: &Vocabulary<'_>, limits: &Limits) -> Result<Self> {
+        let pre = PreTokenizer::named(vocabulary.pre)?;
+        let count = vocabulary.tokens.len();
+        check_count(count, limits)?;
+        if !vocabulary.kinds.is_empty() && vocabulary.kinds.len() != count {
+            return Err(Error::Tokenizer(format!(
+                "{count} tokens but {} token types; the file is damaged, fetch it again",
+                vocabulary.kinds.len()
+            )));
+        }
+        let kind = |id: usize| {
+            vocabulary
+                .kinds
+                .get(id)
+                .map_or(Kind::Normal, |number| Kind::from_gguf(*number))
+        };
+        let tokens = vocabulary
+            .tokens
+            .iter()
+            .enumerate()
+            .map(|(id, spelled)| (*spelled, kind(id)));
+        let mut table = Table::new(tokens)?;
+        let merges = Box::new(Merges::new(&table, vocabulary.merges.iter().copied())?);
+        for name in ENDS.iter().chain(MARKERS) {
+            // Only added tokens: `</s>` is HTML, and plain text, to some vocabularies.
+            if let Some(id) = table.find(name.as_bytes())
+                && table.kind(id) == Some(Kind::UserDefined)
+            {
+                table.set_control(id);
+            }
+        }
+        let encoder = Encoder::Merges { merges, pre };
+        Self::assemble(table, encoder, vocabulary.bos, &vocabulary.eos, limits)
+    }
+
+    /// Reads the tokenizer from the metadata of a GGUF file.
+    pub fn from_gguf(file: &GgufFile, limits: &Limits) -> Result<Self> {
+        let model = file.meta_str("tokenizer.ggml.model")?.unwrap_or("missing");
+        if model != "gpt2" {
+            return Err(Error::unsupported(
+                "the tokenizer model",
+                format!("{model:?}"),
+                "byte-level vocabularies (\"gpt2\") are read; load the safetensors folder of the model if its tokenizer.json is byte-level",
+            ));
+        }
+        // A file without the key was written before pre-tokenizers had names: there is no telling how it cuts.
+        let pre = file.meta_str("tokenizer.ggml.pre")?.unwrap_or("missing");
+        let id = |key: &str| -> Result<Option<u32>> {
+            Ok(file.meta_u64(key)?.and_then(|id| u32::try_from(id).ok()))
+        };
+        let mut eos = Vec::new();
+        for key in [
+            "tokenizer.ggml.eos_token_id",
+            "tokenizer.ggml.eot_token_id",
+            "tokenizer.ggml.eom_token_id",
+        ] {
+            eos.extend(id(key)?);
+        }
+        let kinds_key = "tokenizer.ggml.token_type";
+        let kinds = if file.meta_has(kinds_key) {
+            file.meta_i32_array(kinds_key)?.collect()
+        } else {
+            Vec::new()
+        };
+        let vocabulary = Vocabulary {
+            tokens: file.meta_str_array("tokenizer.ggml.tokens")?.collect(),
+            kinds,
+            merges: file.meta_str_array("tokenizer.ggml.merges")?.collect(),
+            pre,
+            bos: id("tokenizer.ggml.bos_token_id")?,
+            eos,
+        };
+        Self::from_vocabulary(&vocabulary, limits)
+    }
+
+    /// Reads a `tokenizer.json`; a `tokenizer_config.json` beside it names the begin and end tokens.
+    pub fn from_json(path: &Path, limits: &Limits) -> Result<Self> {
+        let (encoder, table, bos, eos) = super::json::load(path, limits)?;
+        Self::assemble(table, Encoder::Json(Box::new(encoder)), bos, &eos, limits)
+    }
+
+    fn assemble(
+        table: Table,
+        encoder: Encoder,
+        bos: Option<u32>,
+        eos: &[u32],
+        limits: &Limits,
+    ) -> Result<Self> {
+        check_count(table.len(), limits)?;
+        let count = table.len() as u32;
+        for id in bos.iter().chain(eos) {
+            if *id >= count {
+                return Err(Error::Tokenizer(format!(
+                    "the file names special token {id} but holds {count} tokens; fetch it again"
+                )));
+            }
+        }
+        let of_kind = |kinds: &'static [Kind]| {
+            let table = &table;
+            (0..count).filter(move |id| table.kind(*id).is_some_and(|kind| kinds.contains(&kind)))
+        };
+        let mut ends = Vec::new();
+        let named = ENDS.iter().filter_map(|name| table.find(name.as_bytes()));
+        let named = named.filter(|id| table.kind(*id) == Some(Kind::Control));
+        for id in eos.iter().copied().chain(named) {
+            if !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+        let listed: Vec<u32> =
+            of_kind(&[Kind::Control, Kind::Unknown, Kind::UserDefined]).collect();
+        let always = match encoder {
+            Encoder::Merges { .. } => Specials::new(&table, of_kind(&[Kind::UserDefined])),
+            // The encoder finds the added tokens that are not special by itself.
+            Encoder::Json(_) => Specials::default(),
+        };
+        let parsed = match encoder {
+            Encoder::Merges { .. } => Specials::new(&table, listed.iter().copied()),
+            Encoder::Json(_) => Specials::new(&table, of_kind(&[Kind::Control, Kind::Unknown])),
+        };
+        Ok(Self(Arc::new(Inner {
+            always,
+            parsed,
+            listed,
+            eos: ends,
+            bos,
+            longest: limits.text,
+            table,
+            encoder,
+        })))
+    }
+
+    /// The ids of a text, without a begin token.
+    pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>> {
+        let inner = &*self.0;
+        if text.len() > inner.longest {
+            return Err(Error::Limit {
+                what: "the text in bytes".into(),
+                value: text.len() as u64,
+                cap: inner.longest as u64,
+                remedy: "encode it in parts".into(),
+            });
+        }
+        let specials = match special {
+            Special::AsText => &inner.always,
+            Special::Parse => &inner.parsed,
+        };
+        // English takes 4 to 5 bytes a token.
+        let mut ids = Vec::with_capacity(text.len() / 4 + 4);
+        let mut scratch = Scratch::default();
+        let mut failed = None;
+        specials.split(text, |part| match (part, &inner.encoder) {
+            (Part::Token(id), _) => ids.push(id),
+            (Part::Text(text), Encoder::Merges { merges, pre }) => {
+                pre.split(text, |word| {
+                    merges.encode(&inner.table, word, pre.whole_words, &mut scratch, &mut ids);
+                });
+            }
+            (Part::Text(text), Encoder::Json(encoder)) => {
+                if let Err(error) = encoder.encode(text, &mut ids) {
+                    failed.get_or_insert(error);
+                }
+            }
+        });
+        failed.map_or(Ok(ids), Err)
+    }
+
+    /// The text of ids. Bytes that form no character become U+FFFD. Without `keep_special` control tokens are left out.
+    pub fn decode(&self, ids: &[u32], keep_special: bool) -> Result<String> {
+        let mut bytes = Vec::with_capacity(ids.len() * 5);
+        for (position, &id) in ids.iter().enumerate() {
+            let Some(token) = self.token_bytes(id) else {
+                return Err(Error::Tokenizer(format!(
+                    "id {id} at position {position} is outside the vocabulary of {} tokens; use ids of this model",
+                    self.vocab_size()
+                )));
+            };
+            if keep_special || !self.is_special(id) {
+                bytes.extend_from_slice(token);
+            }
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The bytes an id stands for; special tokens stand for their names.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.0.table.bytes(id)
+    }
+
+    /// Whether the id is no text: a control, unknown or unused token.
+    pub fn is_special(&self, id: u32) -> bool {
+        matches!(
+            self.0.table.kind(id),
+            Some(Kind::Control | Kind::Unknown | Kind::Unused)
+        )
+    }
+
+    /// The id of a token as its vocabulary spells it, such as `<|im_end|>` or `Ġthe`.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.0.table.find(token.as_bytes())
+    }
+
+    /// The tokens that [`Special::Parse`] recognises.
+    pub fn special_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.0
+            .listed
+            .iter()
+            .filter_map(|id| self.0.table.name(*id).map(|name| (*id, name)))
+    }
+
+    /// Finds special tokens in a text as [`Special::Parse`] does.
+    pub(super) fn split_special<'a>(&self, text: &'a str, part: impl FnMut(Part<'a>)) {
+        self.0.parsed.split(text, part);
+    }
+
+    /// A token as its vocabulary spells it; empty outside the vocabulary.
+    pub(super) fn name(&self, id: u32) -> &str {
+        self.0.table.name(id).unwrap_or_default()
+    }
+
+    /// Number of ids.
+    pub fn vocab_size(&self) -> usize {
+        self.0.table.len()
+    }
+
+    /// Ids that end an answer: the file's end token first, then end-of-turn tokens it knows by name.
+    pub fn eos(&self) -> &[u32] {
+        &self.0.eos
+    }
+
+    /// The id that begins a text, where the model has one.
+    pub fn bos(&self) -> Option<u32> {
+        self.0.bos
+    }
+
+    /// Decodes a stream of ids, leaving special tokens out.
+    pub fn stream(&self) -> TokenStream {
+        TokenStream::new(self.clone(), false)
+    }
+
+    /// Decodes a stream of ids, special tokens by their names.
+    pub fn stream_with_special(&self) -> TokenStream {
+        TokenStream::new(self.clone(), true)
+    }
+}
+
+fn check_count(count: usize, limits: &Limits) -> Result<()> {
+    if count == 0 {
+        return Err(Error::Tokenizer(
+            "the vocabulary is empty; fetch the model again".into(),
+        ));
+    }
+    if count > limits.vocab {
+        return Err(Error::Limit {
+            what: "the vocabulary in tokens".into(),
+            value: count as u64,
+            cap: limits.vocab as u64,
+            remedy: "raise Limits::vocab if the file is genuine".into(),
+        });
+    }
+    Ok(())
+}

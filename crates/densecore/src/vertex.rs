@@ -1,0 +1,259 @@
+//! A loaded model: text and vectors in, text and vectors out. A vertex of a dense program.
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::generate::step::Sequence;
+use crate::generate::{Cancel, Prompt, Thinking, Thought};
+use crate::hardware;
+use crate::hidden::{Hidden, Space};
+use crate::limits::Limits;
+use crate::model::cache::{Cache, Geometry};
+use crate::model::decoder::Decoder;
+use crate::model::workspace::Workspace;
+use crate::model::ModelConfig;
+use crate::text::{ChatTemplate, Tokenizer, files};
+use crate::weights::{Role, Weights};
+use densecore_kernels::Pool;
+pub use densecore_kernels::attention::CacheFormat;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How to load a model.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Compute threads; what the machine has by default.
+    pub threads: Option<usize>,
+    /// Longest sequence (positions); the model's own by default.
+    pub context: Option<usize>,
+    /// Storage of keys and values; by default as exact as the weights (f32 for f32 weights, else f16).
+    pub cache: Option<CacheFormat>,
+    /// Memory for all caches together (bytes); by default three quarters of what is available after loading.
+    pub cache_budget: Option<u64>,
+    /// Caps.
+    pub limits: Limits,
+}
+
+struct Inner {
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    ends: Vec<u32>,
+    fingerprint: Arc<str>,
+    file_bytes: u64,
+    limits: Limits,
+    process: u32,
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+/// A frozen model. Immutable; clones share the weights, and any number of threads may call one.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+impl Model {
+    /// Loads a GGUF file or a Hugging Face folder.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
+        let _span = tracing::info_span!("load", path = %path.display()).entered();
+        let limits = options.limits.clone();
+        let weights = Arc::new(Weights::open(path, &limits)?);
+        let config = weights.config(&limits)?;
+        fits("the model", weights.file_bytes() + weights.file_bytes() / 8, "use a smaller model or a smaller quantisation")?;
+        let context = options.context.unwrap_or(config.context);
+        if context == 0 || context > config.context {
+            return Err(Error::argument("context", context, format!("this model was made for 1 to {} positions", config.context)));
+        }
+        let threads = options.threads.unwrap_or_else(|| hardware::cores().unwrap_or_else(hardware::threads).min(hardware::threads()));
+        if threads == 0 || threads > 1024 {
+            return Err(Error::argument("threads", threads, "it must be from 1 to 1024"));
+        }
+        let format = match options.cache {
+            Some(format) => format,
+            None if weights.role(Role::Q(0))?.format == densecore_kernels::Format::F32 => CacheFormat::F32,
+            None => CacheFormat::F16,
+        };
+        let pool = Arc::new(Pool::new(threads));
+        let geometry = Geometry {
+            layers: config.layers,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            format,
+            context,
+            budget: 0,
+            used: AtomicU64::new(0),
+        };
+        // The vocabulary's tables and the weights are made at the same time.
+        let (decoder, text) = std::thread::scope(|scope| {
+            let text = scope.spawn(|| -> Result<_> {
+                let tokenizer = files::tokenizer(&weights, &limits)?;
+                let template = files::chat_template(&weights, &tokenizer, &limits)?;
+                Ok((tokenizer, template))
+            });
+            let decoder = Decoder::load(Arc::clone(&weights), config, pool, geometry);
+            (decoder, text.join().map_err(|_| Error::Internal("reading the tokenizer panicked".into())))
+        });
+        let (mut decoder, (tokenizer, template)) = (decoder?, text??);
+        let available = hardware::memory().available;
+        let budget = options.cache_budget.unwrap_or(available / 4 * 3);
+        decoder.geometry = Arc::new(Geometry {
+            budget,
+            used: AtomicU64::new(0),
+            layers: decoder.config.layers,
+            kv_heads: decoder.config.kv_heads,
+            head_dim: decoder.config.head_dim,
+            format,
+            context,
+        });
+        let mut ends: Vec<u32> = decoder.config.eos.iter().chain(tokenizer.eos()).copied().collect();
+        ends.sort_unstable();
+        ends.dedup();
+        Ok(Self(Arc::new(Inner {
+            tokenizer,
+            template,
+            ends,
+            fingerprint: weights.fingerprint().into(),
+            file_bytes: weights.file_bytes(),
+            limits,
+            process: std::process::id(),
+            workspaces: Mutex::default(),
+            decoder,
+        })))
+    }
+
+    /// Shape and settings.
+    pub fn config(&self) -> &ModelConfig {
+        &self.0.decoder.config
+    }
+
+    /// Identity of the weights.
+    pub fn fingerprint(&self) -> &Arc<str> {
+        &self.0.fingerprint
+    }
+
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
+    }
+
+    /// The chat template; an error if the model has none.
+    pub fn template(&self) -> Result<&ChatTemplate> {
+        self.0.template.as_ref().ok_or_else(|| {
+            Error::Template("this model has none; give the prompt as plain text or segments, in the form it was trained on".into())
+        })
+    }
+
+    /// Tokens that end an answer.
+    pub fn ends(&self) -> &[u32] {
+        &self.0.ends
+    }
+
+    /// Longest sequence (positions).
+    pub fn context(&self) -> usize {
+        self.0.decoder.geometry.context
+    }
+
+    /// Storage of keys and values.
+    pub fn cache_format(&self) -> CacheFormat {
+        self.0.decoder.geometry.format
+    }
+
+    /// Bytes of (packed weights, weight files, caches in use, caches allowed).
+    pub fn memory(&self) -> (u64, u64, u64, u64) {
+        let g = &self.0.decoder.geometry;
+        let used = g.used.load(std::sync::atomic::Ordering::Relaxed);
+        (self.0.decoder.bytes() as u64, self.0.file_bytes, used, g.budget)
+    }
+
+    /// Compute threads.
+    pub fn threads(&self) -> usize {
+        self.0.decoder.pool.threads()
+    }
+
+    /// Caps in force.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Refuses ids outside the vocabulary.
+    pub fn check_tokens(&self, ids: &[u32]) -> Result<()> {
+        self.check_ids(ids)
+    }
+
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.0.decoder
+    }
+
+    pub(crate) fn cache(&self) -> Cache {
+        Cache::new(Arc::clone(&self.0.decoder.geometry))
+    }
+
+    pub(crate) fn hidden(&self, data: Vec<f32>, space: Space) -> Hidden {
+        Hidden::new(data, self.config().width, space, Arc::clone(&self.0.fingerprint))
+    }
+
+    /// Lends buffers to `work`; concurrent calls get their own.
+    pub(crate) fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
+        let kept = &self.0.workspaces;
+        let mut ws = kept.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let result = work(&mut ws);
+        kept.lock().unwrap_or_else(PoisonError::into_inner).push(ws);
+        result
+    }
+
+    /// Every call's first step: the right process, a bounded batch.
+    pub(crate) fn enter(&self, batch: usize) -> Result<()> {
+        let child = std::process::id();
+        if child != self.0.process {
+            return Err(Error::Fork { parent: self.0.process, child });
+        }
+        if batch > self.0.limits.batch {
+            return Err(Error::Limit {
+                what: "the number of prompts in one call".into(),
+                value: batch as u64,
+                cap: self.0.limits.batch as u64,
+                remedy: "split the list".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Runs a prompt and keeps its context.
+    pub fn prefill(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Context>> {
+        self.enter(prompts.len())?;
+        let mut contexts = Vec::new();
+        let rows = self.all_rows(prompts, raw)?;
+        rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
+        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::new(self.cache(), r)).collect();
+        self.finish(&mut sequences, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
+        for s in sequences {
+            contexts.push(Context::new(self.clone(), s.cache, s.last, s.rows));
+        }
+        Ok(contexts)
+    }
+
+    /// Latent steps after each prompt.
+    pub fn think(&self, prompts: &[Prompt], thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Vec<Thought>> {
+        self.enter(prompts.len())?;
+        let rows = self.all_rows(prompts, raw)?;
+        self.think_after(rows.into_iter().map(|r| Sequence::new(self.cache(), r)).collect(), thinking, cancel)
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({}, {})", self.config().name, self.fingerprint())
+    }
+}
+
+/// Refuses early what cannot fit.
+fn fits(what: &str, needed: u64, remedy: &str) -> Result<()> {
+    let memory = hardware::memory();
+    if memory.is_known() && needed > memory.available {
+        return Err(Error::Memory {
+            what: what.into(),
+            needed: needed >> 20,
+            available: memory.available >> 20,
+            remedy: remedy.into(),
+        });
+    }
+    Ok(())
+}

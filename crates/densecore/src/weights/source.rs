@@ -1,0 +1,170 @@
+//! One model's weights, whatever file they came from.
+
+use std::path::Path;
+
+use densecore_kernels::Format;
+
+use super::gguf::GgufFile;
+use super::metadata::brief;
+use super::names::{Role, near};
+use super::safetensors::SafetensorsDir;
+use super::{gguf_config, hf_config, identity};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::model::config::ModelConfig;
+
+/// A tensor as the file holds it. `data` has no alignment beyond a byte in safetensors files of some writers.
+#[derive(Debug, Clone)]
+pub struct TensorView<'a> {
+    /// Name in the file.
+    pub name: &'a str,
+    /// Row-major shape, `[out, in]` for a matrix.
+    pub shape: Vec<usize>,
+    /// How the numbers are stored.
+    pub format: Format,
+    /// The stored bytes, rows one after another.
+    pub data: &'a [u8],
+}
+
+/// An open, checked set of tensors. Immutable and shared by threads.
+#[derive(Debug)]
+pub enum Weights {
+    /// One GGUF file.
+    Gguf(GgufFile),
+    /// A Hugging Face folder.
+    Safetensors(SafetensorsDir),
+}
+
+impl Weights {
+    /// Opens a `.gguf` file, a safetensors folder, or `model.safetensors` beside its `config.json`.
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
+        if path.is_dir() {
+            return SafetensorsDir::open(path, limits).map(Self::Safetensors);
+        }
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        if name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
+            return SafetensorsDir::open_file(path, limits).map(Self::Safetensors);
+        }
+        GgufFile::open(path, limits).map(Self::Gguf)
+    }
+
+    /// The file or folder, for messages.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Gguf(file) => file.path(),
+            Self::Safetensors(dir) => dir.path(),
+        }
+    }
+
+    /// One tensor by its name in the file; the error lists names like it.
+    pub fn tensor(&self, name: &str) -> Result<TensorView<'_>> {
+        self.find(name).ok_or_else(|| {
+            let close = near(name, self.names().into_iter());
+            let hint = if close.is_empty() {
+                "the file holds no tensors".to_owned()
+            } else {
+                format!(
+                    "names like it: {}",
+                    close
+                        .iter()
+                        .map(|n| brief(n))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                )
+            };
+            self.bad(format!("tensor {:?} is missing; {hint}", brief(name)))
+        })
+    }
+
+    /// Whether the file holds a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// All tensor names, in file order.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Gguf(file) => file.names().collect(),
+            Self::Safetensors(dir) => dir.names().collect(),
+        }
+    }
+
+    /// What this file family calls the tensor of a role.
+    pub fn role_name(&self, role: Role) -> String {
+        match self {
+            Self::Gguf(_) => role.gguf_name(),
+            Self::Safetensors(_) => role.hf_name(),
+        }
+    }
+
+    /// The tensor that plays a part; an error when it is missing.
+    pub fn role(&self, role: Role) -> Result<TensorView<'_>> {
+        self.tensor(&self.role_name(role))
+    }
+
+    /// The tensor that plays a part, if the file has it.
+    pub fn role_opt(&self, role: Role) -> Option<TensorView<'_>> {
+        self.find(&self.role_name(role))
+    }
+
+    /// Size of the weight files together (bytes).
+    pub fn file_bytes(&self) -> u64 {
+        match self {
+            Self::Gguf(file) => file.map().bytes().len() as u64,
+            Self::Safetensors(dir) => dir.maps().map(|map| map.bytes().len() as u64).sum(),
+        }
+    }
+
+    /// Gives the whole pages inside a view back to the system: what was repacked need not stay resident twice.
+    /// The view stays valid; reading it again fetches the pages from the file.
+    pub fn release(&self, view: &TensorView<'_>) {
+        let give = |map: &super::mmap::Map| {
+            if let Some(start) = map.offset_of(view.data) {
+                map.release(start, view.data.len());
+            }
+        };
+        match self {
+            Self::Gguf(file) => give(file.map()),
+            Self::Safetensors(dir) => dir.maps().for_each(give),
+        }
+    }
+
+    /// Reads the model's shape and checks every tensor against it.
+    pub fn config(&self, limits: &Limits) -> Result<ModelConfig> {
+        let config = match self {
+            Self::Gguf(file) => gguf_config::read(file, limits)?,
+            Self::Safetensors(dir) => hf_config::read(dir, limits)?,
+        };
+        config.check(self)?;
+        Ok(config)
+    }
+
+    /// A cheap identity of the content, `arch-` and 16 hex digits: headers, lengths and 64 sampled blocks of
+    /// the payload. Equal files agree wherever they lie; a flipped payload bit may go unseen (verify for that).
+    /// Call it once, at load: sampling ends by giving the payload's pages back.
+    pub fn fingerprint(&self) -> String {
+        identity::fingerprint(self)
+    }
+
+    /// A format error at this file.
+    pub(crate) fn bad(&self, detail: impl Into<String>) -> Error {
+        Error::Format {
+            path: self.path().into(),
+            format: match self {
+                Self::Gguf(_) => "GGUF",
+                Self::Safetensors(_) => "safetensors",
+            },
+            detail: detail.into(),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<TensorView<'_>> {
+        match self {
+            Self::Gguf(file) => file.tensor(name),
+            Self::Safetensors(dir) => dir.tensor(name),
+        }
+    }
+}

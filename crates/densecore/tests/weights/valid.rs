@@ -1,0 +1,193 @@
+//! Valid files give their numbers.
+
+use densecore::Limits;
+use densecore::model::config::Arch;
+use densecore::weights::{Role, Weights};
+use serde_json::{Value, json};
+
+use crate::files::{Folder, Gguf, Meta, Scratch};
+use crate::{load, load_gguf, read_gguf, refused};
+
+#[test]
+fn a_gguf_model_of_each_architecture_loads() {
+    for (name, arch) in [
+        ("qwen2", Arch::Qwen2),
+        ("qwen3", Arch::Qwen3),
+        ("llama", Arch::Llama),
+    ] {
+        let config = load_gguf(Gguf::model(name).bytes()).unwrap();
+        assert_eq!(config.arch, arch);
+        assert_eq!((config.vocab, config.width, config.layers), (6, 8, 1));
+        assert_eq!(
+            (
+                config.heads,
+                config.kv_heads,
+                config.head_dim,
+                config.mlp_width
+            ),
+            (2, 1, 4, 12)
+        );
+        assert_eq!(config.rope_interleaved, arch == Arch::Llama);
+        assert_eq!(config.qkv_bias, arch == Arch::Qwen2);
+        assert_eq!(config.qk_norm, arch == Arch::Qwen3);
+        assert_eq!(
+            (config.eos, config.bos, config.tied),
+            (vec![2], Some(1), true)
+        );
+    }
+}
+
+#[test]
+fn gguf_version_2_and_a_head_of_its_own_load() {
+    let mut file = Gguf::model("llama");
+    file.version = 2;
+    file.tensors.f32("output.weight", &[8, 6]);
+    assert!(!load_gguf(file.bytes()).unwrap().tied);
+}
+
+#[test]
+fn gguf_shapes_are_row_major_and_data_is_the_stored_bytes() {
+    let file = read_gguf(Gguf::model("llama").bytes()).unwrap();
+    let view = file.tensor("blk.0.ffn_gate.weight").unwrap();
+    assert_eq!(view.shape, [12, 8]);
+    assert_eq!(view.data.len(), 12 * 8 * 4);
+    let weights = Weights::Gguf(file);
+    assert_eq!(
+        weights.role(Role::Gate(0)).unwrap().name,
+        "blk.0.ffn_gate.weight"
+    );
+    assert!(weights.role_opt(Role::QBias(0)).is_none());
+    refused(
+        weights.tensor("blk.0.ffn_gat.weight"),
+        "format",
+        &["blk.0.ffn_gate.weight", "missing"],
+    );
+}
+
+#[test]
+fn gguf_metadata_reads_by_type() {
+    let mut file = Gguf::model("llama");
+    file.set("a.text", Meta::Str("äö".into()));
+    file.set("a.flag", Meta::Bool(1));
+    file.set("a.ints", Meta::I32s(vec![-1, 7]));
+    let file = read_gguf(file.bytes()).unwrap();
+    assert_eq!(file.meta_str("a.text").unwrap(), Some("äö"));
+    assert_eq!(file.meta_bool("a.flag").unwrap(), Some(true));
+    assert_eq!(file.meta_u64("llama.block_count").unwrap(), Some(1));
+    assert_eq!(file.meta_f32("llama.block_count").unwrap(), Some(1.0));
+    assert_eq!(
+        file.meta_i32_array("a.ints").unwrap().collect::<Vec<_>>(),
+        [-1, 7]
+    );
+    assert_eq!(
+        file.meta_f32_array("a.ints").unwrap().collect::<Vec<_>>(),
+        [-1.0, 7.0]
+    );
+    let tokens = file.meta_str_array("tokenizer.ggml.tokens").unwrap();
+    assert_eq!(tokens.len(), 6);
+    assert_eq!(
+        tokens.collect::<Vec<_>>(),
+        ["t0", "t1", "t2", "t3", "t4", "t5"]
+    );
+    assert_eq!(file.meta_str("absent").unwrap(), None);
+    refused(
+        file.meta_str("a.flag"),
+        "format",
+        &["a.flag", "must be a string"],
+    );
+    refused(file.meta_u64("a.text"), "format", &["a.text", "integer"]);
+    refused(file.meta_str_array("a.ints"), "format", &["a.ints"]);
+    refused(
+        file.meta_str_array("absent"),
+        "format",
+        &["absent", "missing"],
+    );
+    refused(
+        file.meta_i32_array("tokenizer.ggml.tokens").map(|_| ()),
+        "format",
+        &["tokens"],
+    );
+}
+
+#[test]
+fn a_folder_of_each_architecture_loads_whole_and_sharded() {
+    for (name, arch) in [
+        ("qwen2", Arch::Qwen2),
+        ("qwen3", Arch::Qwen3),
+        ("llama", Arch::Llama),
+    ] {
+        let folder = Folder::model(name);
+        let config = load(folder.path()).unwrap();
+        assert_eq!((config.arch, config.vocab, config.head_dim), (arch, 6, 4));
+        assert!(!config.rope_interleaved && !config.tied);
+        assert_eq!(
+            load(&folder.path().join("model.safetensors")).unwrap(),
+            config
+        );
+        folder.shard();
+        assert_eq!(load(folder.path()).unwrap(), config);
+    }
+}
+
+#[test]
+fn old_and_new_rope_settings_and_both_end_lists_are_read() {
+    let mut folder = Folder::model("llama");
+    folder.config.remove("rope_parameters");
+    folder.set("rope_theta", json!(5000.0));
+    folder.set("rope_scaling", Value::Null);
+    folder.set("eos_token_id", json!([2, 3]));
+    folder.write_json("generation_config.json", &json!({"eos_token_id": [3, 4]}));
+    let config = folder.load().unwrap();
+    assert_eq!((config.rope_theta, config.eos), (5000.0, vec![2, 3, 4]));
+    folder.set("rope_scaling", json!({"type": "default"}));
+    assert!(folder.load().is_ok());
+}
+
+#[test]
+fn unused_windows_are_no_windows() {
+    let mut folder = Folder::model("qwen2");
+    folder.set("sliding_window", json!(4096));
+    folder.set("use_sliding_window", json!(false));
+    folder.set("layer_types", json!(["full_attention"]));
+    assert!(folder.load().is_ok());
+}
+
+#[test]
+fn released_pages_read_the_same_again() {
+    let scratch = Scratch::new();
+    let mut file = Gguf::model("llama");
+    file.tensors.f32("big", &[4096, 16]);
+    let path = scratch.path().join("model.gguf");
+    std::fs::write(&path, file.bytes()).unwrap();
+    let weights = Weights::open(&path, &Limits::default()).unwrap();
+    let view = weights.tensor("big").unwrap();
+    let before = view.data.to_vec();
+    weights.release(&view);
+    assert_eq!(view.data, before);
+}
+
+#[test]
+fn fingerprints_follow_the_content_not_the_place() {
+    let scratch = Scratch::new();
+    let print = |name: &str, bytes: &[u8]| {
+        let path = scratch.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Weights::open(&path, &Limits::default())
+            .unwrap()
+            .fingerprint()
+    };
+    let mut bytes = Gguf::model("qwen2").bytes();
+    let first = print("a.gguf", &bytes);
+    assert_eq!(first, print("b.gguf", &bytes));
+    assert!(first.starts_with("qwen2-") && first.len() == 22, "{first}");
+    *bytes.last_mut().unwrap() ^= 1;
+    assert_ne!(first, print("c.gguf", &bytes));
+    let folder = Folder::model("qwen2");
+    let open = |f: &Folder| {
+        Weights::open(f.path(), &Limits::default())
+            .unwrap()
+            .fingerprint()
+    };
+    assert_eq!(open(&folder), open(&Folder::model("qwen2")));
+    assert_ne!(open(&folder), open(&Folder::model("qwen3")));
+}

@@ -1,0 +1,130 @@
+"""Checks of arguments that Python alone can make: kinds of values. Ranges are the engine's business."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from densecore import _core
+from densecore.errors import ArgumentError
+from densecore.prompt import ids as token_ids
+
+if TYPE_CHECKING:
+    from densecore.model import Model
+
+
+class Cancel:
+    """A request to stop that any thread may make; give one to as many calls as you like.
+
+    >>> cancel = Cancel()
+    >>> cancel.cancel()
+    >>> cancel.cancelled
+    True
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self) -> None:
+        self._core = _core.CancelFlag()
+
+    def cancel(self) -> None:
+        """Ask every call that got this to stop at its next step."""
+        self._core.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether :meth:`cancel` was called."""
+        return self._core.cancelled
+
+
+def whole(name: str, value: Any, least: int = 0, most: int = 2**63 - 1) -> int:
+    """A whole number in a range; a bool is none."""
+    try:
+        number = index(value)
+    except TypeError:
+        raise ArgumentError(f"{name} = {value!r:.80}: it must be a whole number") from None
+    if isinstance(value, bool) or not least <= number <= most:
+        raise ArgumentError(f"{name} = {value!r:.80}: it must be a whole number from {least} to {most}")
+    return number
+
+
+def optional(name: str, value: Any, least: int = 0, most: int = 2**63 - 1) -> int | None:
+    """A whole number, or None."""
+    return None if value is None else whole(name, value, least, most)
+
+
+def number(name: str, value: Any) -> float:
+    """A float; a text or a bool is none."""
+    if isinstance(value, (str, bytes, bool)):
+        raise ArgumentError(f"{name} = {value!r:.80}: it must be a number")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name} = {value!r:.80}: it must be a number") from None
+
+
+def flag(cancel: Any) -> _core.CancelFlag | None:
+    """The engine's side of a :class:`Cancel`."""
+    if cancel is None:
+        return None
+    if not isinstance(cancel, Cancel):
+        raise ArgumentError(f"cancel = {cancel!r:.80}: it must be a densecore.Cancel")
+    return cancel._core
+
+
+def generate_options(
+    max_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    seed: int | Sequence[int] | None,
+    stop: str | Sequence[str],
+    logprobs: int | None,
+    ignore_eos: bool,
+) -> dict[str, Any]:
+    """The engine's options of a generation."""
+    seeds = [] if seed is None else list(seed) if isinstance(seed, (list, tuple)) else [seed]
+    stops = [stop] if isinstance(stop, str) else list(stop)
+    for s in stops:
+        if not isinstance(s, str):
+            raise ArgumentError(f"stop = {s!r:.80}: each stop must be a str")
+    options = {
+        "max_tokens": whole("max_tokens", max_tokens),
+        "temperature": number("temperature", temperature),
+        "top_k": whole("top_k", top_k),
+        "top_p": number("top_p", top_p),
+        "min_p": number("min_p", min_p),
+        "seeds": [whole("seed", s, 0, 2**64 - 1) for s in seeds],
+        "stop": stops,
+        "logprobs": optional("logprobs", logprobs),
+        "ignore_eos": bool(ignore_eos),
+    }
+    _core.check_options(options)
+    return options
+
+
+def think_options(
+    model: Model, steps: int, mode: str, temperature: float, top_k: int, stop: Any, ignore_eos: bool
+) -> dict[str, Any]:
+    """The engine's options of latent steps."""
+    stops: list[int] = []
+    for s in [stop] if isinstance(stop, (str, int)) else list(stop):
+        if isinstance(s, str):
+            found = model.tokenize(s, special=True)
+            if len(found) != 1:
+                raise ArgumentError(
+                    f"stop = {s!r:.80}: latent steps stop at single tokens, and this text is {len(found)}; give token ids"
+                )
+            stops += found
+        else:
+            stops += token_ids([s])
+    return {
+        "steps": whole("steps", steps),
+        "mode": str(mode),
+        "temperature": number("temperature", temperature),
+        "top_k": whole("top_k", top_k),
+        "stop": stops,
+        "ignore_eos": bool(ignore_eos),
+    }

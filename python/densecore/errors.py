@@ -1,0 +1,122 @@
+"""One class per kind of failure, all under :class:`DenseCoreError`.
+
+Each also derives from the built-in class a caller would expect (``ValueError``, ``OSError`` ...), so code that
+knows nothing of densecore still catches the right thing. Messages say what failed, with which value, and what to
+do next.
+
+>>> from densecore import errors
+>>> issubclass(errors.ContextLengthError, ValueError)
+True
+"""
+
+from __future__ import annotations
+
+
+class DenseCoreError(Exception):
+    """Base of every error densecore raises on purpose."""
+
+
+class ModelNotFoundError(DenseCoreError, FileNotFoundError):
+    """No model under that name or path."""
+
+    __str__ = Exception.__str__
+
+
+class ModelFormatError(DenseCoreError, ValueError):
+    """A model file contradicts itself or its format."""
+
+
+class UnsupportedModelError(DenseCoreError, ValueError):
+    """A sound model that the engine does not implement, refused rather than computed wrongly."""
+
+
+class IntegrityError(DenseCoreError, ValueError):
+    """Bytes that do not have the size or SHA-256 they should have."""
+
+
+class DownloadError(DenseCoreError, OSError):
+    """A download failed: network, disk or server."""
+
+    __str__ = Exception.__str__
+
+
+class OfflineError(DownloadError):
+    """A download would be needed, but the caller asked to stay offline."""
+
+
+class StorageError(DenseCoreError, OSError):
+    """A local file could not be read or written."""
+
+    __str__ = Exception.__str__
+
+
+class TokenizerError(DenseCoreError, ValueError):
+    """Text or ids the tokenizer cannot handle, or a tokenizer the engine does not know."""
+
+
+class TemplateError(DenseCoreError, ValueError):
+    """The chat template is missing, failed, or asked for too much work."""
+
+
+class ArgumentError(DenseCoreError, ValueError):
+    """An argument outside its range."""
+
+
+class PromptError(DenseCoreError, ValueError):
+    """A prompt that cannot be used as it stands."""
+
+
+class ContextLengthError(PromptError):
+    """Prompt and answer need more positions than the context holds."""
+
+
+class VectorError(DenseCoreError, ValueError):
+    """Vectors that do not fit the model."""
+
+
+class WidthError(VectorError):
+    """Vectors of the wrong width."""
+
+
+class NonFiniteError(VectorError):
+    """NaN or infinity in a vector."""
+
+
+class SpaceError(VectorError):
+    """A hidden state used in a space where it does not belong."""
+
+
+class FingerprintError(VectorError):
+    """A hidden state of another model."""
+
+
+class StateError(DenseCoreError, ValueError):
+    """An exported context that cannot be read back."""
+
+
+class InsufficientMemoryError(DenseCoreError, MemoryError):
+    """A model or cache that does not fit into memory."""
+
+
+class LimitError(DenseCoreError, ValueError):
+    """A cap was reached."""
+
+
+class OverloadedError(DenseCoreError, RuntimeError):
+    """The queue is full."""
+
+
+class GenerationCancelled(DenseCoreError, RuntimeError):
+    """The caller cancelled."""
+
+
+class ForkError(DenseCoreError, RuntimeError):
+    """The process was forked after the engine started."""
+
+
+class BackendError(DenseCoreError, RuntimeError):
+    """A device or kernel this machine cannot provide."""
+
+
+class InternalError(DenseCoreError, RuntimeError):
+    """A defect of densecore."""

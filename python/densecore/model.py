@@ -1,0 +1,398 @@
+"""A frozen model: text and vectors in, text and vectors out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from densecore import _core, results
+from densecore.arguments import Cancel, flag, generate_options, think_options, whole
+from densecore.arguments import optional as optional_whole
+from densecore.context import Context, thought
+from densecore.errors import ArgumentError, PromptError, StateError, StorageError
+from densecore.hardware import BackendConfig, resolve_threads
+from densecore.hidden import Hidden
+from densecore.prompt import messages_as_text, read
+from densecore.prompt import _text as checked_text
+from densecore.prompt import ids as token_ids
+from densecore.results import Generation, Readout, Score, Thought
+from densecore.stream import Stream
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model's shape."""
+
+    arch: str
+    """``"qwen2"``, ``"qwen3"`` or ``"llama"``."""
+    vocab: int
+    width: int
+    """Components of a hidden state, d."""
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_width: int
+    norm_eps: float
+    rope_theta: float
+    tied: bool
+    """Whether the head is the embedding matrix."""
+    context: int
+    """Longest sequence in positions, as loaded."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes a model takes now."""
+
+    weights: int
+    """Packed matrices."""
+    file: int
+    """The weight files, mapped, mostly not resident."""
+    caches: int
+    """Keys and values of all contexts."""
+    caches_allowed: int
+
+
+class Model:
+    """A frozen model. Any number of threads may call one.
+
+    >>> import densecore
+    >>> model = densecore.Model.load("smollm2-135m-instruct")
+    >>> vectors = model.embed("The capital of France is")
+    >>> vectors.shape
+    (5, 576)
+    >>> model.decode(vectors, max_tokens=1)
+    ' Paris'
+    """
+
+    __slots__ = ("_config", "_core")
+
+    def __init__(self, core: _core.Model) -> None:
+        self._core = core
+        self._config = ModelConfig(**core.config())
+
+    @classmethod
+    def load(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        backend: BackendConfig | None = None,
+        context: int | None = None,
+        kv: str = "auto",
+        cache_bytes: int | None = None,
+        offline: bool | None = None,
+        progress: bool | None = None,
+    ) -> Model:
+        """Load a model by catalogue name, hub id or path; download it first if needed.
+
+        Args:
+            name: See ``python -m densecore.models list``; ``org/name`` of the hub; a ``.gguf`` file; a folder.
+            backend: ``densecore.CPU(threads=...)``; all cores by default.
+            context: Longest sequence in positions; what the model was made for by default.
+            kv: Storage of keys and values: ``"f16"``, ``"f32"``, or ``"auto"`` (f32 for float32 weights, else f16).
+            cache_bytes: Cap on the memory of all contexts together.
+            offline: Never touch the network; follows ``HF_HUB_OFFLINE`` by default.
+            progress: Show download progress; by default on a terminal.
+        """
+        threads = resolve_threads(backend)
+        length = optional_whole("context", context, 1)
+        room = optional_whole("cache_bytes", cache_bytes, 1)
+        if not isinstance(kv, str):
+            raise ArgumentError(f'kv = {kv!r}: it must be "auto", "f32" or "f16"')
+        from densecore.models import resolve
+
+        path = resolve(name, offline=offline, progress=progress).path
+        return cls(_core.Model.load(path, threads, length, kv, room))
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """The model's own name."""
+        return self._core.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the weights; states carry it."""
+        return self._core.fingerprint
+
+    @property
+    def threads(self) -> int:
+        """Compute threads."""
+        return self._core.threads
+
+    @property
+    def kv(self) -> str:
+        """Storage of keys and values, ``"f16"`` or ``"f32"``."""
+        return self._core.kv
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Tokens that end an answer."""
+        return self._core.eos_ids
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Control tokens by name."""
+        return {text: number for number, text in self._core.special_tokens()}
+
+    @property
+    def memory(self) -> Memory:
+        """What the model takes now."""
+        return Memory(*self._core.memory())
+
+    # -- text <-> tokens -----------------------------------------------------------------------------------------
+
+    @overload
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]: ...
+    @overload
+    def tokenize(self, text: Sequence[str], *, special: bool = False) -> list[list[int]]: ...
+    def tokenize(self, text: str | Sequence[str], *, special: bool = False) -> list[int] | list[list[int]]:
+        """Text to ids. Special tokens written in the text stay text unless ``special``."""
+        if isinstance(text, str):
+            return self._core.tokenize([checked_text(text)], special)[0]
+        for t in text:
+            if not isinstance(t, str):
+                raise PromptError(f"{t!r:.80} ({type(t).__name__}) is no text; give a str or a list of them")
+        return self._core.tokenize([checked_text(t) for t in text], special)
+
+    @overload
+    def detokenize(self, ids: Sequence[int], *, special: bool = True) -> str: ...
+    @overload
+    def detokenize(self, ids: Sequence[Sequence[int]], *, special: bool = True) -> list[str]: ...
+    def detokenize(self, ids: Any, *, special: bool = True) -> str | list[str]:
+        """Ids to text; ``special`` writes the names of special tokens, else they are left out."""
+        if len(ids) and isinstance(ids[0], (list, tuple)):
+            return self._core.detokenize([token_ids(i) for i in ids], special)
+        return self._core.detokenize([token_ids(ids)], special)[0]
+
+    def apply_chat_template(self, messages: Sequence[dict[str, Any]], *, add_generation_prompt: bool = True) -> str:
+        """The text the model's template makes of messages."""
+        return self._core.render(messages_as_text(messages), add_generation_prompt)
+
+    # -- text -> embeddings -> hidden -> tokens ------------------------------------------------------------------
+
+    def embed(self, prompt: Any) -> Any:
+        """Token embeddings of text or ids: vectors of the input space, which :meth:`decode` continues from."""
+        raw, many = read(prompt, self)
+        states = [Hidden(h) for h in self._core.embed(raw)]
+        return states if many else states[0]
+
+    def encode(
+        self,
+        prompt: Any,
+        *,
+        layer: int | None = None,
+        normed: bool | None = None,
+        pool: str | None = None,
+        raw: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Any:
+        """Hidden states of a prompt, one a position.
+
+        Args:
+            prompt: One prompt or a list.
+            layer: Layers passed: 0 is the input of the first, ``config.layers`` the last (the default). Layers above
+                are not computed.
+            normed: Apply the final norm; by default after the last layer only.
+            pool: ``"mean"`` or ``"last"`` for one vector a prompt.
+            raw: Let vectors of other spaces in.
+            cancel: Stops the call.
+        """
+        if isinstance(layer, bool):
+            raise ArgumentError(f"layer = {layer!r}: it must be a whole number")
+        rows, many = read(prompt, self)
+        states = self._core.encode(rows, optional_whole("layer", layer), normed, pool, raw, flag(cancel))
+        return [Hidden(h) for h in states] if many else Hidden(states[0])
+
+    def forward(self, hidden: Any, *, raw: bool = False, cancel: Cancel | None = None) -> Any:
+        """Input vectors to final states (after the last layer and the final norm)."""
+        many = isinstance(hidden, (list, tuple))
+        batch = [self._vectors(h)._core for h in (hidden if many else [hidden])]
+        if not batch:
+            raise PromptError("the list of vectors is empty; give at least one Hidden")
+        states = [Hidden(h) for h in self._core.forward(batch, raw, flag(cancel))]
+        return states if many else states[0]
+
+    def decode(self, hidden: Any, *, max_tokens: int = 64, raw: bool = False, **options: Any) -> Any:
+        """Continue from input vectors as if they were a prompt; takes the options of :meth:`generate`."""
+        many = isinstance(hidden, (list, tuple))
+        batch = [(self._vectors(h),) for h in (hidden if many else [hidden])]
+        texts = [g.text for g in self.generate(batch, max_tokens=max_tokens, raw=raw, **options)]
+        return texts if many else texts[0]
+
+    def readout(self, hidden: Any, *, top_k: int = 1, raw: bool = False) -> Readout:
+        """What each final state would say next: the ``top_k`` likeliest tokens and their probabilities."""
+        ids, probabilities = self._core.readout(self._vectors(hidden)._core, whole("top_k", top_k), raw)
+        table = np.asarray(ids)
+        tokens = [self._core.detokenize([[int(i)] for i in row], True) for row in table]
+        return Readout(table, np.asarray(probabilities), tokens)
+
+    def logits(self, prompt: Any, *, raw: bool = False, cancel: Cancel | None = None) -> Any:
+        """Logits after every position, float32 ``(T, vocab)``."""
+        rows, many = read(prompt, self)
+        arrays: list[npt.NDArray[np.float32]] = [np.asarray(a) for a in self._core.logits(rows, raw, flag(cancel))]
+        return arrays if many else arrays[0]
+
+    # -- prompt -> text ------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: Any,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int | Sequence[int] | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
+        ignore_eos: bool = False,
+        raw: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Any:
+        """Continue a prompt, or each of a list.
+
+        Args:
+            prompt: One prompt or a list, see :mod:`densecore.prompt`.
+            max_tokens: Tokens at most.
+            temperature: 0 takes the likeliest token.
+            top_k: Draw from the so many likeliest tokens; 0 for all.
+            top_p: Draw from the fewest tokens that together reach this probability.
+            min_p: Draw from tokens at least this fraction as likely as the likeliest.
+            seed: Repeats the draws; without one every call is fresh. A list gives each prompt its own.
+            stop: Texts that end the answer and are not part of it.
+            logprobs: Report log-probabilities, with so many alternatives a token.
+            ignore_eos: Go on past end tokens.
+            raw: Let vectors of other spaces in.
+            cancel: Stops the call; what was written so far is returned.
+
+        Returns:
+            A :class:`Generation`, or a list of them for a list of prompts.
+        """
+        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs, ignore_eos)
+        rows, many = read(prompt, self)
+        found = self._core.generate(rows, options, raw, flag(cancel))
+        answers: list[Generation] = [results.generation(g, logprobs is not None) for g in found]
+        return answers if many else answers[0]
+
+    def stream(
+        self,
+        prompt: Any,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int | Sequence[int] | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
+        ignore_eos: bool = False,
+        raw: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Stream:
+        """The same, piece by piece."""
+        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs, ignore_eos)
+        rows, many = read(prompt, self)
+        return Stream(self._core.stream(rows, options, raw, flag(cancel)), many, logprobs is not None)
+
+    def score(
+        self, prompt: Any, target: Any, *, top: int = 0, raw: bool = False, cancel: Cancel | None = None
+    ) -> Any:
+        """Log-probabilities of ``target`` (text or ids) after ``prompt``; lists of both are scored in pairs."""
+        rows, many = read(prompt, self)
+        targets = [self._target(t) for t in (target if many else [target])]
+        if len(targets) != len(rows):
+            raise ArgumentError(f"target = {len(targets)} targets: give one for each of the {len(rows)} prompts")
+        pairs = list(zip(rows, targets, strict=True))
+        found = [results.score(s) for s in self._core.score(pairs, whole("top", top), raw, flag(cancel))]
+        return found if many else found[0]
+
+    # -- prompt -> context -> thought ----------------------------------------------------------------------------
+
+    def prefill(self, prompt: Any, *, raw: bool = False, cancel: Cancel | None = None) -> Any:
+        """Read a prompt once, to go on from it as often as you like."""
+        rows, many = read(prompt, self)
+        contexts = [Context(c, self) for c in self._core.prefill(rows, raw, flag(cancel))]
+        return contexts if many else contexts[0]
+
+    def import_context(self, data: bytes | bytearray | str | os.PathLike[str]) -> Context:
+        """Read back what :meth:`Context.export` wrote, bytes or a path; everything it claims is checked."""
+        if not isinstance(data, (bytes, bytearray)):
+            path = Path(data)
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise StorageError(f"reading {path} failed: {error}; give a file written by Context.export()") from error
+        if not data:
+            raise StateError("context data: it holds 0 bytes; it must come from Context.export()")
+        return Context(self._core.import_context(bytes(data)), self)
+
+    def think(
+        self,
+        prompt: Any,
+        steps: int,
+        *,
+        mode: str = "mixture",
+        temperature: float = 1.0,
+        top_k: int = 10,
+        stop: Any = (),
+        ignore_eos: bool = False,
+        raw: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Any:
+        """Latent steps after a prompt: the model's output goes back in as a vector and no token is emitted.
+
+        Args:
+            prompt: One prompt or a list.
+            steps: Steps at most.
+            mode: What goes back in. ``"mixture"``: the probability-weighted mixture of the ``top_k`` likeliest tokens'
+                embeddings. ``"state"``: the final hidden state, scaled to the mean length of an embedding.
+                ``"token"``: the likeliest token's embedding, unprinted: the control.
+            temperature: Of the mixture.
+            top_k: Tokens in the mixture; 0 for the whole vocabulary.
+            stop: Token ids (or texts of one token) that end the chain when they are the likeliest.
+            ignore_eos: Go on past end tokens.
+            raw: Let vectors of other spaces in.
+            cancel: Stops the call.
+        """
+        options = think_options(self, steps, mode, temperature, top_k, stop, ignore_eos)
+        rows, many = read(prompt, self)
+        found: list[Thought] = [thought(t, self) for t in self._core.think(rows, options, raw, flag(cancel))]
+        return found if many else found[0]
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _vectors(self, value: Any) -> Hidden:
+        return value if isinstance(value, Hidden) else Hidden.wrap(value, self)
+
+    def _target(self, target: Any) -> list[int]:
+        if isinstance(target, str):
+            found = self.tokenize(target)
+        elif isinstance(target, (list, tuple, np.ndarray)):
+            found = token_ids(list(target))
+        else:
+            raise ArgumentError(f"target = {target!r:.80}: give text or token ids")
+        if not found:
+            raise ArgumentError(f"target = {target!r:.80}: it is empty; give at least one token to score")
+        return found
+
+    def __repr__(self) -> str:
+        return f"Model({self.name}, {self.fingerprint}, {self.threads} threads)"
+
+
+

@@ -1,0 +1,141 @@
+"""What calls return, with names on everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from densecore.context import Context
+    from densecore.hidden import Hidden
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a call cost. Emitted tokens and latent steps are different things and never added."""
+
+    prompt_tokens: int
+    """Tokens of the prompt."""
+    prompt_vectors: int
+    """Vectors of the prompt."""
+    emitted_tokens: int
+    """Tokens written as text."""
+    latent_steps: int
+    """Vectors fed back without a token."""
+    positions: int
+    """Positions that went through the model."""
+    cached_positions: int
+    """Positions found in a context that was already there."""
+    seconds: float
+    """Wall time."""
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Natural logarithm of one token's probability, before temperature and filters."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """Likeliest tokens and theirs, best first."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An answer; ``str()`` gives its text."""
+
+    text: str
+    """Without stop strings and end tokens."""
+    ids: list[int]
+    """The ending token included."""
+    finish_reason: str
+    """``"stop"``, ``"length"`` or ``"cancelled"``."""
+    logprobs: list[TokenLogprob] | None
+    """Per token, if asked for."""
+    usage: Usage
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Event:
+    """A piece of a streamed answer. The texts of all events, joined, are the answer's text."""
+
+    text: str
+    """Whole characters only; empty while a character or a stop string is incomplete."""
+    ids: list[int]
+    finish_reason: str | None = None
+    """Set in a prompt's last event."""
+    index: int = 0
+    """Which prompt of the list it belongs to."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Teacher-forced log-probabilities of a target."""
+
+    ids: list[int]
+    logprobs: npt.NDArray[np.float32]
+    """One a target token."""
+    total: float
+    """Their sum."""
+    top: list[tuple[tuple[int, float], ...]]
+    """Likeliest tokens at each place, if asked for."""
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What each position's final state would say next."""
+
+    ids: npt.NDArray[np.uint32]
+    """``(T, k)``, likeliest first."""
+    probabilities: npt.NDArray[np.float32]
+    """``(T, k)``."""
+    tokens: list[list[str]] = field(repr=False)
+    """The same ids as text."""
+
+
+@dataclass(frozen=True)
+class Thought:
+    """A finished chain of latent steps: nothing was emitted."""
+
+    vectors: Hidden
+    """What was fed back, ``(steps, d)``, in the input space."""
+    context: Context
+    """The context after the last step, ready to go on."""
+    ids: list[int]
+    """The likeliest token at each step."""
+    stopped: bool
+    """Whether an end or stop token ended it."""
+    usage: Usage
+
+
+def usage(raw: tuple[Any, ...]) -> Usage:
+    """Name the engine's counts."""
+    return Usage(*raw)
+
+
+def logprob(raw: tuple[int, float, list[tuple[int, float]]]) -> TokenLogprob:
+    """Name one token's probability."""
+    return TokenLogprob(raw[0], raw[1], tuple(raw[2]))
+
+
+def generation(raw: tuple[Any, ...], with_logprobs: bool) -> Generation:
+    """Name an answer's parts."""
+    text, ids, finish, logprobs, counts = raw
+    tokens = [logprob(t) for t in logprobs] if with_logprobs else None
+    return Generation(text, ids, finish, tokens, usage(counts))
+
+
+def score(raw: tuple[Any, ...]) -> Score:
+    """Name a score's parts."""
+    tokens, counts = raw
+    logprobs = np.array([t[1] for t in tokens], dtype=np.float32)
+    ids = [t[0] for t in tokens]
+    return Score(ids, logprobs, float(logprobs.sum(dtype=np.float64)), [tuple(t[2]) for t in tokens], usage(counts))
