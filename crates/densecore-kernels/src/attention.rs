@@ -69,9 +69,7 @@ pub fn read_tile(format: CacheFormat, tile: KvTile<'_>, at: usize, key: &mut [f3
 
 fn number(format: CacheFormat, bytes: &[u8], i: usize) -> f32 {
     match format {
-        CacheFormat::F32 => {
-            f32::from_ne_bytes([bytes[i * 4], bytes[i * 4 + 1], bytes[i * 4 + 2], bytes[i * 4 + 3]])
-        }
+        CacheFormat::F32 => f32::from_ne_bytes([bytes[i * 4], bytes[i * 4 + 1], bytes[i * 4 + 2], bytes[i * 4 + 3]]),
         CacheFormat::F16 => f16::from_ne_bytes([bytes[i * 2], bytes[i * 2 + 1]]).to_f32(),
     }
 }

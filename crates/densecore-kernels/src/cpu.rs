@@ -40,11 +40,7 @@ impl Tier {
     fn best() -> Self {
         use std::arch::is_x86_feature_detected as has;
         let avx2 = has!("avx2") && has!("fma") && has!("f16c");
-        let avx512 = has!("avx512f")
-            && has!("avx512bw")
-            && has!("avx512vl")
-            && has!("avx512dq")
-            && has!("avx512vnni");
+        let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni");
         match (avx2, avx512) {
             (true, true) => Self::Avx512,
             (true, false) => Self::Avx2,
@@ -69,8 +65,17 @@ pub fn features() -> Vec<&'static str> {
             };
         }
         probe!(
-            "avx", "avx2", "fma", "f16c", "avxvnni", "avx512f", "avx512bw", "avx512dq", "avx512vl",
-            "avx512vnni", "avx512bf16"
+            "avx",
+            "avx2",
+            "fma",
+            "f16c",
+            "avxvnni",
+            "avx512f",
+            "avx512bw",
+            "avx512dq",
+            "avx512vl",
+            "avx512vnni",
+            "avx512bf16"
         );
     }
     #[cfg(target_arch = "aarch64")]

@@ -9,6 +9,9 @@ use half::{bf16, f16};
 use std::io;
 use std::sync::Mutex;
 
+/// Components summed before the sum joins the total: two short sums round less than one long one.
+const RUN: usize = 32;
+
 /// A `[rows][cols]` matrix; a tile is `[cols][16]`, so that one register holds a component of 16 rows.
 #[derive(Debug)]
 pub struct DenseMatrix {
@@ -30,8 +33,7 @@ impl DenseMatrix {
         }
         let tile_bytes = TILE * cols * size;
         let mut data = Buffer::zeroed(rows.div_ceil(TILE) * tile_bytes)?;
-        let tiles: Vec<Mutex<&mut [u8]>> =
-            data.bytes_mut().chunks_exact_mut(tile_bytes).map(Mutex::new).collect();
+        let tiles: Vec<Mutex<&mut [u8]>> = data.bytes_mut().chunks_exact_mut(tile_bytes).map(Mutex::new).collect();
         pool.run(tiles.len(), &|t| {
             let Ok(mut tile) = tiles[t].lock() else { return };
             for r in 0..TILE.min(rows - t * TILE) {
@@ -76,7 +78,7 @@ impl DenseMatrix {
 }
 
 crate::cpu::tiered! {
-    /// The reference: one running sum per output, components in order.
+    /// The reference: sums over runs of components, then over the runs.
     pub fn portable_tile(format: Format, tile: &[u8], x: &[f32], cols: usize, out: &mut [[f32; TILE]]) = reference_tile
 }
 
@@ -84,29 +86,35 @@ crate::cpu::tiered! {
 fn reference_tile(format: Format, tile: &[u8], x: &[f32], cols: usize, out: &mut [[f32; TILE]]) {
     out.fill([0.0; TILE]);
     let step = TILE * format.block_bytes();
-    for (i, column) in tile.chunks_exact(step).take(cols).enumerate() {
-        let w: [f32; TILE] = std::array::from_fn(|r| match format {
-            Format::BF16 => bf16::from_le_bytes([column[r * 2], column[r * 2 + 1]]).to_f32(),
-            Format::F16 => f16::from_le_bytes([column[r * 2], column[r * 2 + 1]]).to_f32(),
-            _ => f32::from_le_bytes([
-                column[r * 4],
-                column[r * 4 + 1],
-                column[r * 4 + 2],
-                column[r * 4 + 3],
-            ]),
-        });
+    for (run, columns) in tile.chunks(step * RUN).enumerate() {
         for (c, out) in out.iter_mut().enumerate() {
-            let x = x[c * cols + i];
+            let mut sum = [0f32; TILE];
+            for (i, column) in columns.chunks_exact(step).enumerate() {
+                let x = x[c * cols + run * RUN + i];
+                for r in 0..TILE {
+                    sum[r] = number(format, column, r).mul_add(x, sum[r]);
+                }
+            }
             for r in 0..TILE {
-                out[r] = w[r].mul_add(x, out[r]);
+                out[r] += sum[r];
             }
         }
     }
 }
 
+/// Number `r` of a column.
+#[inline(always)]
+fn number(format: Format, column: &[u8], r: usize) -> f32 {
+    match format {
+        Format::BF16 => bf16::from_le_bytes([column[r * 2], column[r * 2 + 1]]).to_f32(),
+        Format::F16 => f16::from_le_bytes([column[r * 2], column[r * 2 + 1]]).to_f32(),
+        _ => f32::from_le_bytes([column[r * 4], column[r * 4 + 1], column[r * 4 + 2], column[r * 4 + 3]]),
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{Format, TILE};
+    use super::{Format, RUN, TILE};
     use std::arch::x86_64::*;
 
     /// How 16 stored numbers become a register of floats.
@@ -149,19 +157,28 @@ mod avx512 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
     unsafe fn rows<L: Load, const C: usize>(tile: *const u8, x: *const f32, cols: usize, out: &mut [[f32; TILE]]) {
-        let mut acc = [_mm512_setzero_ps(); C];
-        for i in 0..cols {
-            // SAFETY: the tile has `cols` columns and `x` has `C` rows of `cols`.
-            unsafe {
-                let w = L::load(tile.add(i * TILE * L::BYTES));
-                for c in 0..C {
-                    acc[c] = _mm512_fmadd_ps(w, _mm512_set1_ps(*x.add(c * cols + i)), acc[c]);
+        let mut total = [_mm512_setzero_ps(); C];
+        let mut start = 0;
+        while start < cols {
+            let end = cols.min(start + RUN);
+            let mut acc = [_mm512_setzero_ps(); C];
+            for i in start..end {
+                // SAFETY: the tile has `cols` columns and `x` has `C` rows of `cols`.
+                unsafe {
+                    let w = L::load(tile.add(i * TILE * L::BYTES));
+                    for c in 0..C {
+                        acc[c] = _mm512_fmadd_ps(w, _mm512_set1_ps(*x.add(c * cols + i)), acc[c]);
+                    }
                 }
             }
+            for c in 0..C {
+                total[c] = _mm512_add_ps(total[c], acc[c]);
+            }
+            start = end;
         }
         for c in 0..C {
             // SAFETY: `out[c]` is 16 floats.
-            unsafe { _mm512_storeu_ps(out[c].as_mut_ptr(), acc[c]) };
+            unsafe { _mm512_storeu_ps(out[c].as_mut_ptr(), total[c]) };
         }
     }
 

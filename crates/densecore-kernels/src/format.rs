@@ -78,14 +78,8 @@ impl Format {
 
     /// Decodes one row: `out.len()` weights from `bytes`. Lengths must match [`Format::row_bytes`].
     pub fn dequantize_row(self, bytes: &[u8], out: &mut [f32]) {
-        assert_eq!(
-            Some(bytes.len()),
-            self.row_bytes(out.len()),
-            "row bytes do not match its length"
-        );
-        let blocks = bytes
-            .chunks_exact(self.block_bytes())
-            .zip(out.chunks_exact_mut(self.block_len()));
+        assert_eq!(Some(bytes.len()), self.row_bytes(out.len()), "row bytes do not match its length");
+        let blocks = bytes.chunks_exact(self.block_bytes()).zip(out.chunks_exact_mut(self.block_len()));
         for (block, out) in blocks {
             match self {
                 Self::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
@@ -131,11 +125,8 @@ impl Format {
     fn k_block(self, block: &[u8], out: &mut [f32]) {
         let (d, dmin) = (half_at(block, 0), half_at(block, 2));
         let scales = &block[4..16];
-        let (high, quants) = if self == Self::Q5K {
-            (Some(&block[16..48]), &block[48..])
-        } else {
-            (None, &block[16..])
-        };
+        let (high, quants) =
+            if self == Self::Q5K { (Some(&block[16..48]), &block[48..]) } else { (None, &block[16..]) };
         for sub in 0..8 {
             let (scale, min) = k_scale(scales, sub);
             let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
@@ -161,10 +152,7 @@ pub(crate) fn k_scale(packed: &[u8], sub: usize) -> (u8, u8) {
     if sub < 4 {
         (packed[sub] & 63, packed[sub + 4] & 63)
     } else {
-        (
-            (packed[sub + 4] & 15) | ((packed[sub - 4] >> 6) << 4),
-            (packed[sub + 4] >> 4) | ((packed[sub] >> 6) << 4),
-        )
+        ((packed[sub + 4] & 15) | ((packed[sub - 4] >> 6) << 4), (packed[sub + 4] >> 4) | ((packed[sub] >> 6) << 4))
     }
 }
 

@@ -61,18 +61,10 @@ impl Pool {
         let workers = (1..threads)
             .filter_map(|i| {
                 let shared = Arc::clone(&shared);
-                thread::Builder::new()
-                    .name(format!("densecore-{i}"))
-                    .spawn(move || work(&shared))
-                    .ok()
+                thread::Builder::new().name(format!("densecore-{i}")).spawn(move || work(&shared)).ok()
             })
             .collect();
-        Self {
-            shared,
-            workers,
-            taken: AtomicBool::new(false),
-            threads,
-        }
+        Self { shared, workers, taken: AtomicBool::new(false), threads }
     }
 
     /// How many threads a region can use.
@@ -85,19 +77,14 @@ impl Pool {
     pub fn run(&self, total: usize, task: &(dyn Fn(usize) + Sync)) {
         let alone = total <= 1
             || self.workers.is_empty()
-            || self
-                .taken
-                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-                .is_err();
+            || self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err();
         if alone {
             (0..total).for_each(task);
             return;
         }
         let shared = &*self.shared;
         // SAFETY: only the lifetime is erased; this function returns after the last worker has left the region.
-        let pointer = TaskPointer(unsafe {
-            std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Task>(task)
-        });
+        let pointer = TaskPointer(unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Task>(task) });
         *lock(&shared.task) = Some(pointer);
         shared.next.store(0, Ordering::Relaxed);
         shared.total.store(total, Ordering::Relaxed);
@@ -179,12 +166,7 @@ fn work(shared: &Shared) {
     loop {
         let state = shared.state.load(Ordering::Acquire);
         if state & OPEN != 0 && state >> 32 != last {
-            let entered = shared.state.compare_exchange_weak(
-                state,
-                state + 1,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+            let entered = shared.state.compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Relaxed);
             if entered.is_ok() {
                 last = state >> 32;
                 let task = *lock(&shared.task);

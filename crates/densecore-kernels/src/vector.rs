@@ -72,9 +72,7 @@ pub(crate) fn exp(x: f32) -> f32 {
         .mul_add(r, 1.666_666_5e-1)
         .mul_add(r, 0.5);
     let y = p.mul_add(r * r, r) + 1.0;
-    let power = f32::from_bits(
-        (shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(127)) << 23,
-    );
+    let power = f32::from_bits((shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(127)) << 23);
     if x < -87.3 { 0.0 } else { y * power }
 }
 

@@ -39,11 +39,13 @@ fn equals_plain_softmax_and_does_not_depend_on_chunks() {
                 let largest = scores.iter().copied().fold(f64::MIN, f64::max);
                 let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
                 for d in 0..head_dim {
-                    let truth: f64 = (0..=p)
-                        .map(|j| (scores[j] - largest).exp() / total * f64::from(v[j * head_dim + d]))
-                        .sum();
+                    let truth: f64 =
+                        (0..=p).map(|j| (scores[j] - largest).exp() / total * f64::from(v[j * head_dim + d])).sum();
                     let ours = f64::from(whole[r * head_dim + d]);
-                    assert!((ours - truth).abs() < tolerance * (1.0 + head_dim as f64 / 16.0), "{format:?} {head_dim}: {ours} {truth}");
+                    assert!(
+                        (ours - truth).abs() < tolerance * (1.0 + head_dim as f64 / 16.0),
+                        "{format:?} {head_dim}: {ours} {truth}"
+                    );
                 }
             }
             // One position at a time: the same bits.

@@ -132,9 +132,8 @@ fn dense_products_equal_the_plain_sum() {
             products(&pool, prepared, &[(&matrix, Output::new(&mut y, rows))]);
             for i in 0..n {
                 for r in 0..rows {
-                    let truth: f64 = (0..cols)
-                        .map(|k| f64::from(x[i * cols + k]) * f64::from(stored[r * cols + k]))
-                        .sum();
+                    let truth: f64 =
+                        (0..cols).map(|k| f64::from(x[i * cols + k]) * f64::from(stored[r * cols + k])).sum();
                     assert!((f64::from(y[i * rows + r]) - truth).abs() <= tolerance * (cols as f64).sqrt());
                 }
             }

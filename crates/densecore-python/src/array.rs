@@ -43,7 +43,12 @@ impl Array {
 }
 
 /// The dictionary NumPy asks for; the second of `data` says read-only.
-pub fn interface<'py>(py: Python<'py>, address: usize, kind: &str, shape: (usize, usize)) -> PyResult<Bound<'py, PyDict>> {
+pub fn interface<'py>(
+    py: Python<'py>,
+    address: usize,
+    kind: &str,
+    shape: (usize, usize),
+) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("version", 3)?;
     dict.set_item("shape", shape)?;

@@ -34,7 +34,11 @@ pub mod thinking {
                 "state" => Mode::State,
                 "token" => Mode::Token,
                 other => {
-                    return Err(Error::argument("mode", format!("{other:?}"), "it must be \"mixture\", \"state\" or \"token\""));
+                    return Err(Error::argument(
+                        "mode",
+                        format!("{other:?}"),
+                        "it must be \"mixture\", \"state\" or \"token\"",
+                    ));
                 }
             };
             Ok(Thinking {
@@ -111,7 +115,13 @@ impl Context {
         Ok(generation(answer))
     }
 
-    fn stream(&self, prompt: Option<PyPrompt>, options: GenerateOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
+    fn stream(
+        &self,
+        prompt: Option<PyPrompt>,
+        options: GenerateOptions,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> Stream {
         let context = self.snapshot();
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
         Stream::start(cancel, options.into(), move |options, each| {
@@ -133,9 +143,8 @@ impl Context {
         cancel: Option<&CancelFlag>,
     ) -> PyResult<ThoughtTuple> {
         let context = self.snapshot();
-        let result = enter(py, cancel, |cancel| {
-            context.think(prompt.as_ref().map(|p| &p.0), &options.read()?, raw, cancel)
-        })?;
+        let result =
+            enter(py, cancel, |cancel| context.think(prompt.as_ref().map(|p| &p.0), &options.read()?, raw, cancel))?;
         Ok(thought(result))
     }
 

@@ -68,22 +68,15 @@ struct Exported {
 
 fn export_parts(hidden: &Hidden) -> (*mut c_void, Tensor) {
     let (rows, width) = (hidden.rows() as i64, hidden.width() as i64);
-    let exported = Box::into_raw(Box::new(Exported {
-        hidden: hidden.clone(),
-        shape: [rows, width],
-        strides: [width, 1],
-    }));
+    let exported =
+        Box::into_raw(Box::new(Exported { hidden: hidden.clone(), shape: [rows, width], strides: [width, 1] }));
     let (code, bits) = match hidden.storage() {
         Storage::F32 => (FLOAT, 32),
         Storage::Bf16 => (BFLOAT, 16),
     };
     // SAFETY: `exported` was just made and is freed only by the deleter; its fields do not move.
     let (shape, strides, data) = unsafe {
-        (
-            (&raw mut (*exported).shape).cast(),
-            (&raw mut (*exported).strides).cast(),
-            (*exported).hidden.as_ptr(),
-        )
+        ((&raw mut (*exported).shape).cast(), (&raw mut (*exported).strides).cast(), (*exported).hidden.as_ptr())
     };
     let tensor = Tensor {
         data: data.cast_mut().cast(),
@@ -130,7 +123,8 @@ unsafe extern "C" fn abandon(capsule: *mut ffi::PyObject) {
 pub fn export<'py>(py: Python<'py>, hidden: &Hidden, versioned: bool) -> PyResult<Bound<'py, PyAny>> {
     let (context, tensor) = export_parts(hidden);
     let (pointer, name): (*mut c_void, *const c_char) = if versioned {
-        let managed = ManagedVersioned { major: 1, minor: 0, context, deleter: Some(delete_versioned), flags: READ_ONLY, tensor };
+        let managed =
+            ManagedVersioned { major: 1, minor: 0, context, deleter: Some(delete_versioned), flags: READ_ONLY, tensor };
         (Box::into_raw(Box::new(managed)).cast(), VERSIONED.as_ptr())
     } else {
         let managed = Managed { tensor, context, deleter: Some(delete_plain) };
@@ -185,7 +179,9 @@ pub fn import(object: &Bound<'_, PyAny>, space: Space, fingerprint: Arc<str>) ->
     };
     let capsule = offered.map_err(|error| {
         if error.is_instance_of::<PyBufferError>(py) || error.is_instance_of::<pyo3::exceptions::PyRuntimeError>(py) {
-            refuse(format!("the vectors cannot be shared: {error}; detach them from autograd and move them to the CPU first"))
+            refuse(format!(
+                "the vectors cannot be shared: {error}; detach them from autograd and move them to the CPU first"
+            ))
         } else {
             error
         }
@@ -209,13 +205,18 @@ pub fn import(object: &Bound<'_, PyAny>, space: Space, fingerprint: Arc<str>) ->
         }
     };
     if tensor.device_type != CPU {
-        return Err(refuse(format!("the vectors are on DLPack device {}; move them to the CPU (device 1) first", tensor.device_type)));
+        return Err(refuse(format!(
+            "the vectors are on DLPack device {}; move them to the CPU (device 1) first",
+            tensor.device_type
+        )));
     }
     let storage = match (tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes) {
         (FLOAT, 32, 1) => Storage::F32,
         (BFLOAT, 16, 1) => Storage::Bf16,
         (code, bits, _) => {
-            return Err(refuse(format!("the vectors have DLPack type {code} of {bits} bits; convert them to float32 or bfloat16")));
+            return Err(refuse(format!(
+                "the vectors have DLPack type {code} of {bits} bits; convert them to float32 or bfloat16"
+            )));
         }
     };
     if tensor.ndim != 2 {
@@ -232,14 +233,14 @@ pub fn import(object: &Bound<'_, PyAny>, space: Space, fingerprint: Arc<str>) ->
     let (Ok(rows), Ok(width)) = (usize::try_from(rows), usize::try_from(width)) else {
         return Err(refuse(format!("the vectors have the shape {shape:?}")));
     };
-    let contiguous = strides.is_none_or(|s| {
-        (s[1] == 1 || width <= 1) && (rows <= 1 || s[0] == width as i64)
-    });
+    let contiguous = strides.is_none_or(|s| (s[1] == 1 || width <= 1) && (rows <= 1 || s[0] == width as i64));
     if !contiguous {
         return Err(refuse(format!("the vectors have strides {strides:?}; make them contiguous first")));
     }
     let start = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize).cast_const();
-    if rows.checked_mul(width).is_none() || (rows * width > 0 && (start.is_null() || start.align_offset(storage.bytes()) != 0)) {
+    if rows.checked_mul(width).is_none()
+        || (rows * width > 0 && (start.is_null() || start.align_offset(storage.bytes()) != 0))
+    {
         return Err(refuse("the vectors' memory is not usable: null, unaligned or absurdly large".into()));
     }
     // SAFETY: the producer promises this memory until its deleter runs, which the owner does when dropped.

@@ -75,7 +75,11 @@ pub fn enter<T: Send>(
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("unknown panic");
-            Err(named(py, "InternalError", format!("internal error: {what}; this is a defect of densecore, please report it")))
+            Err(named(
+                py,
+                "InternalError",
+                format!("internal error: {what}; this is a defect of densecore, please report it"),
+            ))
         }
     }
 }

@@ -33,7 +33,9 @@ pub fn borrow(array: &Bound<'_, PyAny>, space: Space, fingerprint: Arc<str>) -> 
     }
     let (address, _): (usize, bool) = get("data")?.extract()?;
     if rows.checked_mul(width).is_none() || (rows * width > 0 && (address == 0 || !address.is_multiple_of(4))) {
-        return Err(refuse("the array's memory is not usable: null, unaligned or absurdly large; copy it first".into()));
+        return Err(refuse(
+            "the array's memory is not usable: null, unaligned or absurdly large; copy it first".into(),
+        ));
     }
     let owner: Arc<dyn Send + Sync> = Arc::new(Keeper(array.clone().unbind()));
     // SAFETY: the interface promises this memory while the array lives, and the owner keeps it alive.

@@ -26,7 +26,11 @@ fn space(py: Python<'_>, layer: Option<usize>, normed: bool) -> PyResult<Space> 
     match (layer, normed) {
         (Some(layer), normed) => Ok(Space::Layer { layer, normed }),
         (None, false) => Ok(Space::Input),
-        (None, true) => Err(named(py, "ArgumentError", "normed = True: vectors of the input space are not normed; name a layer".into())),
+        (None, true) => Err(named(
+            py,
+            "ArgumentError",
+            "normed = True: vectors of the input space are not normed; name a layer".into(),
+        )),
     }
 }
 
@@ -91,7 +95,13 @@ impl Hidden {
         let storage = match dtype {
             "float32" => Storage::F32,
             "bfloat16" => Storage::Bf16,
-            other => return Err(named(py, "ArgumentError", format!("dtype = {other:?}: it must be \"float32\" or \"bfloat16\""))),
+            other => {
+                return Err(named(
+                    py,
+                    "ArgumentError",
+                    format!("dtype = {other:?}: it must be \"float32\" or \"bfloat16\""),
+                ));
+            }
         };
         Ok(py.detach(|| self.inner.to_storage(storage)).into())
     }
@@ -115,7 +125,9 @@ impl Hidden {
     fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         if self.inner.storage() == Storage::Bf16 {
             // NumPy takes an AttributeError as "no interface here".
-            return Err(pyo3::exceptions::PyAttributeError::new_err("NumPy has no bfloat16; use .to(\"float32\") or DLPack"));
+            return Err(pyo3::exceptions::PyAttributeError::new_err(
+                "NumPy has no bfloat16; use .to(\"float32\") or DLPack",
+            ));
         }
         interface(py, self.inner.as_ptr() as usize, "<f4", (self.inner.rows(), self.inner.width()))
     }
@@ -134,7 +146,9 @@ impl Hidden {
             return Err(PyBufferError::new_err("CPU memory has no stream; pass stream=None"));
         }
         if dl_device.is_some_and(|(kind, _)| kind != 1) {
-            return Err(PyBufferError::new_err(format!("device {dl_device:?} is not where these vectors are: (1, 0), the CPU")));
+            return Err(PyBufferError::new_err(format!(
+                "device {dl_device:?} is not where these vectors are: (1, 0), the CPU"
+            )));
         }
         let copied;
         let hidden = if copy == Some(true) {

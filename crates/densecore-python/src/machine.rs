@@ -69,7 +69,11 @@ fn self_test(py: Python<'_>) -> Vec<(String, bool)> {
 #[pyfunction]
 fn trace(py: Python<'_>, level: &str) -> PyResult<()> {
     let level: LevelFilter = level.parse().map_err(|_| {
-        named(py, "ArgumentError", format!("level = {level:?}: it must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\""))
+        named(
+            py,
+            "ArgumentError",
+            format!("level = {level:?}: it must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\""),
+        )
     })?;
     let set = tracing_subscriber::fmt()
         .with_max_level(level)
@@ -77,7 +81,13 @@ fn trace(py: Python<'_>, level: &str) -> PyResult<()> {
         .with_ansi(false)
         .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
         .try_init();
-    set.map_err(|e| named(py, "ArgumentError", format!("tracing is already on in this process ({e}); start a new one to change its level")))
+    set.map_err(|e| {
+        named(
+            py,
+            "ArgumentError",
+            format!("tracing is already on in this process ({e}); start a new one to change its level"),
+        )
+    })
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -135,13 +135,7 @@ impl Model {
 
     fn detokenize(&self, py: Python<'_>, lists: Vec<Vec<u32>>, special: bool) -> PyResult<Vec<String>> {
         enter(py, None, |_| {
-            lists
-                .iter()
-                .map(|ids| {
-                    self.inner.check_tokens(ids)?;
-                    self.inner.tokenizer().decode(ids, special)
-                })
-                .collect()
+            lists.iter().map(|ids| self.inner.detokenize(ids, special)).collect()
         })
     }
 
@@ -171,7 +165,10 @@ impl Model {
             Some("mean") => Pooling::Mean,
             Some("last") => Pooling::Last,
             Some(other) => {
-                return quick(py, Err(Error::argument("pool", format!("{other:?}"), "it must be None, \"mean\" or \"last\"")));
+                return quick(
+                    py,
+                    Err(Error::argument("pool", format!("{other:?}"), "it must be None, \"mean\" or \"last\"")),
+                );
             }
         };
         let tap = Tap { layer, normed, pool };
@@ -179,7 +176,13 @@ impl Model {
         Ok(states.into_iter().map(Hidden::from).collect())
     }
 
-    fn forward(&self, py: Python<'_>, list: Vec<Py<Hidden>>, raw: bool, cancel: Option<&CancelFlag>) -> PyResult<Vec<Hidden>> {
+    fn forward(
+        &self,
+        py: Python<'_>,
+        list: Vec<Py<Hidden>>,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Vec<Hidden>> {
         let list: Vec<densecore::Hidden> = list.iter().map(|h| h.get().inner.clone()).collect();
         let states = enter(py, cancel, |cancel| self.inner.forward(&list, raw, cancel))?;
         Ok(states.into_iter().map(Hidden::from).collect())
@@ -191,7 +194,13 @@ impl Model {
         Ok((Array::u32(r.ids, r.k), Array::f32(r.probabilities, r.k)))
     }
 
-    fn logits(&self, py: Python<'_>, list: Vec<PyPrompt>, raw: bool, cancel: Option<&CancelFlag>) -> PyResult<Vec<Array>> {
+    fn logits(
+        &self,
+        py: Python<'_>,
+        list: Vec<PyPrompt>,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Vec<Array>> {
         let list = prompts(list);
         let vocab = self.inner.config().vocab;
         let rows = enter(py, cancel, |cancel| {
@@ -238,7 +247,13 @@ impl Model {
         Ok(scores.into_iter().map(score).collect())
     }
 
-    fn prefill(&self, py: Python<'_>, list: Vec<PyPrompt>, raw: bool, cancel: Option<&CancelFlag>) -> PyResult<Vec<Context>> {
+    fn prefill(
+        &self,
+        py: Python<'_>,
+        list: Vec<PyPrompt>,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Vec<Context>> {
         let list = prompts(list);
         let contexts = enter(py, cancel, |cancel| self.inner.prefill(&list, raw, cancel))?;
         Ok(contexts.into_iter().map(Context::from).collect())

@@ -77,7 +77,9 @@ impl Stream {
                 state.receiver.recv_timeout(Duration::from_millis(50))
             });
             match message {
-                Ok(Message::Event(e)) => return Ok(Some((e.index, e.text, e.ids, e.finish.map(densecore::generate::Finish::name)))),
+                Ok(Message::Event(e)) => {
+                    return Ok(Some((e.index, e.text, e.ids, e.finish.map(densecore::generate::Finish::name))));
+                }
                 Ok(Message::Done(Ok(list))) => {
                     let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                     state.results = Some(list.into_iter().map(generation).collect());

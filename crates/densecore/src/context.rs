@@ -109,7 +109,13 @@ impl Context {
     }
 
     /// Continues, leaving this context as it is.
-    pub fn generate(&self, prompt: Option<&Prompt>, options: &Options, raw: bool, each: &mut dyn FnMut(&Event)) -> Result<Generation> {
+    pub fn generate(
+        &self,
+        prompt: Option<&Prompt>,
+        options: &Options,
+        raw: bool,
+        each: &mut dyn FnMut(&Event),
+    ) -> Result<Generation> {
         self.model.enter(1)?;
         let mut all = self.model.answer(vec![self.sequence(prompt, raw)?], options, each)?;
         all.pop().ok_or_else(|| Error::Internal("no generation came back".into()))

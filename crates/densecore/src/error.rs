@@ -11,26 +11,42 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// A file or folder that should hold a model is not there.
     #[error("no model at {path}: {detail}")]
-    NotFound { path: PathBuf, detail: String },
+    NotFound {
+        /// Where it should be.
+        path: PathBuf,
+        /// What was missing there.
+        detail: String,
+    },
     /// The operating system refused to read or write.
     #[error("{action} {path} failed: {source}")]
     Io {
+        /// What was tried, such as "reading".
         action: &'static str,
+        /// On which file or folder.
         path: PathBuf,
+        /// The system's answer.
         source: std::io::Error,
     },
     /// A model file contradicts itself or its format.
-    #[error("{path} is not a valid {format} file: {detail}; download it again, or check it with `python -m densecore.models verify`")]
+    #[error(
+        "{path} is not a valid {format} file: {detail}; download it again, or check it with `python -m densecore.models verify`"
+    )]
     Format {
+        /// The file.
         path: PathBuf,
+        /// "GGUF", "safetensors" ...
         format: &'static str,
+        /// Which claim is wrong, with its value.
         detail: String,
     },
     /// A well-formed model that this engine does not implement; refused rather than computed wrongly.
     #[error("{what} is not supported: {value}; {remedy}")]
     Unsupported {
+        /// The feature.
         what: String,
+        /// Its value in the file.
         value: String,
+        /// What to use in its place.
         remedy: String,
     },
     /// Text or ids the tokenizer cannot handle.
@@ -42,8 +58,11 @@ pub enum Error {
     /// An argument outside its range.
     #[error("{name} = {value}: {remedy}")]
     Argument {
+        /// Its name.
         name: &'static str,
+        /// As it was given.
         value: String,
+        /// What it must be.
         remedy: String,
     },
     /// A prompt that cannot be used as it stands (empty, say).
@@ -53,59 +72,100 @@ pub enum Error {
     #[error(
         "{needed} positions are needed but the context holds {limit}; shorten the prompt, lower max_tokens or load with a larger context"
     )]
-    ContextLength { needed: usize, limit: usize },
+    ContextLength {
+        /// Prompt and answer, in positions.
+        needed: usize,
+        /// Positions of the context.
+        limit: usize,
+    },
     /// Vectors of the wrong width.
     #[error(
         "vectors are {got} wide but this model's are {expected}; use vectors made by this model or map them through an edge"
     )]
-    Width { expected: usize, got: usize },
+    Width {
+        /// The model's width.
+        expected: usize,
+        /// The vectors' width.
+        got: usize,
+    },
     /// NaN or infinity in a vector.
     #[error(
         "row {row} holds {value} at column {column}; every component must be finite: check what produced the vectors"
     )]
     NonFinite {
+        /// Position, from 0.
         row: usize,
+        /// Component, from 0.
         column: usize,
+        /// NaN or an infinity.
         value: f32,
     },
     /// A hidden state used in a space where it does not belong.
     #[error("a state in the {got} space was given where {expected} is needed; {remedy}")]
     Space {
+        /// The space the call needs.
         expected: String,
+        /// The space the state belongs to.
         got: String,
+        /// How to get there.
         remedy: String,
     },
     /// A state of another model.
-    #[error("a state of model {got} was given to model {expected}; states fit only the model that made them, or pass them through an edge")]
-    Fingerprint { expected: String, got: String },
+    #[error(
+        "a state of model {got} was given to model {expected}; states fit only the model that made them, or pass them through an edge"
+    )]
+    Fingerprint {
+        /// The model's.
+        expected: String,
+        /// The state's.
+        got: String,
+    },
     /// An exported context that cannot be read back.
     #[error("context data: {0}")]
     State(String),
     /// The model or cache does not fit into memory.
     #[error("{what} needs {needed} MiB but {available} MiB of memory are available; {remedy}")]
     Memory {
+        /// What should be held.
         what: String,
+        /// MiB.
         needed: u64,
+        /// MiB, when it was asked for.
         available: u64,
+        /// How to need less.
         remedy: String,
     },
     /// A cap of [`crate::Limits`] was reached.
     #[error("{what} is {value}, over the cap of {cap}; {remedy}")]
     Limit {
+        /// What is counted.
         what: String,
+        /// Its count.
         value: u64,
+        /// The most that is allowed.
         cap: u64,
+        /// What to change.
         remedy: String,
     },
     /// The queue is full.
     #[error("the queue holds {queued} requests, its cap; try again later or raise the cap")]
-    Overloaded { queued: usize },
+    Overloaded {
+        /// Requests that wait.
+        queued: usize,
+    },
     /// The caller cancelled.
     #[error("cancelled by the caller")]
     Cancelled,
     /// The process was forked after the engine started.
-    #[error("this process was forked (pid {child}) from the one that loaded the model (pid {parent}); engine threads do not survive a fork: use the \"spawn\" start method, or load the model in the child")]
-    Fork { parent: u32, child: u32 },
+    #[error(
+        "this process was forked (pid {child}) from the one that loaded the model (pid {parent}); engine threads do not survive a fork: use the \"spawn\" start method, or load the model in the child"
+    )]
+    Fork {
+        /// Process that loaded the model.
+        parent: u32,
+        /// This process.
+        child: u32,
+    },
     /// A device or kernel the machine cannot provide.
     #[error("backend: {0}")]
     Backend(String),
@@ -116,41 +176,17 @@ pub enum Error {
 
 impl Error {
     /// An argument outside its range.
-    pub fn argument(
-        name: &'static str,
-        value: impl ToString,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self::Argument {
-            name,
-            value: value.to_string(),
-            remedy: remedy.into(),
-        }
+    pub fn argument(name: &'static str, value: impl ToString, remedy: impl Into<String>) -> Self {
+        Self::Argument { name, value: value.to_string(), remedy: remedy.into() }
     }
 
     /// A feature refused by name.
-    pub fn unsupported(
-        what: impl Into<String>,
-        value: impl ToString,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self::Unsupported {
-            what: what.into(),
-            value: value.to_string(),
-            remedy: remedy.into(),
-        }
+    pub fn unsupported(what: impl Into<String>, value: impl ToString, remedy: impl Into<String>) -> Self {
+        Self::Unsupported { what: what.into(), value: value.to_string(), remedy: remedy.into() }
     }
 
     /// A failed system call on a path.
-    pub fn io(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-        source: std::io::Error,
-    ) -> Self {
-        Self::Io {
-            action,
-            path: path.into(),
-            source,
-        }
+    pub fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.into(), source }
     }
 }

@@ -67,10 +67,15 @@ impl Model {
         let bad = |detail: String| Error::State(detail);
         let body = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(DIGEST));
         let Some((digest, body)) = body else {
-            return Err(bad(format!("its {} bytes do not begin as one; it must come from Context.export()", bytes.len())));
+            return Err(bad(format!(
+                "its {} bytes do not begin as one; it must come from Context.export()",
+                bytes.len()
+            )));
         };
         if Sha256::digest(body)[..] != *digest {
-            return Err(bad("its bytes do not have the checksum they carry: it was damaged or cut; export it again".into()));
+            return Err(bad(
+                "its bytes do not have the checksum they carry: it was damaged or cut; export it again".into()
+            ));
         }
         let file = SafetensorsFile::from_bytes("exported context", body, self.limits())
             .map_err(|e| bad(format!("{e}; it must come from Context.export()")))?;
@@ -86,7 +91,10 @@ impl Model {
         let floats = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
             let view = file.tensor(name).ok_or_else(|| bad(format!("tensor {name} is missing")))?;
             if view.format != Format::F32 || view.shape != shape {
-                return Err(bad(format!("tensor {name} is {:?} {:?} but {shape:?} float32 is needed", view.format, view.shape)));
+                return Err(bad(format!(
+                    "tensor {name} is {:?} {:?} but {shape:?} float32 is needed",
+                    view.format, view.shape
+                )));
             }
             let mut out = vec![0f32; shape.iter().product()];
             view.format.dequantize_row(view.data, &mut out);
@@ -97,7 +105,7 @@ impl Model {
         };
         let t = file.tensor("keys.0").and_then(|v| v.shape.get(1).copied()).unwrap_or(0);
         if t == 0 || t > self.context() {
-            return Err(Error::ContextLength { needed: t, limit: self.context() });
+            return Err(Error::ContextLength { needed: t, given: t, limit: self.context() });
         }
         let last = floats("state", &[c.width])?;
         let mut cache = self.cache();

@@ -65,11 +65,26 @@ impl Hidden {
     /// The engine's own floats, `[rows][width]`.
     pub fn new(data: Vec<f32>, width: usize, space: Space, fingerprint: Arc<str>) -> Self {
         let rows = data.len().checked_div(width).unwrap_or(0);
-        Self { memory: Memory::Single(Arc::new(data)), offset: 0, rows, width, storage: Storage::F32, space, fingerprint }
+        Self {
+            memory: Memory::Single(Arc::new(data)),
+            offset: 0,
+            rows,
+            width,
+            storage: Storage::F32,
+            space,
+            fingerprint,
+        }
     }
 
     /// Vectors in memory that is already there, `rows * width` components from its start.
-    pub(crate) fn in_memory(memory: Memory, rows: usize, width: usize, storage: Storage, space: Space, fingerprint: Arc<str>) -> Self {
+    pub(crate) fn in_memory(
+        memory: Memory,
+        rows: usize,
+        width: usize,
+        storage: Storage,
+        space: Space,
+        fingerprint: Arc<str>,
+    ) -> Self {
         Self { memory, offset: 0, rows, width, storage, space, fingerprint }
     }
 
@@ -168,17 +183,15 @@ impl Hidden {
             return Err(Error::Width { expected: width, got: self.width });
         }
         if &*self.fingerprint != fingerprint {
-            return Err(Error::Fingerprint {
-                expected: fingerprint.to_owned(),
-                got: self.fingerprint.to_string(),
-            });
+            return Err(Error::Fingerprint { expected: fingerprint.to_owned(), got: self.fingerprint.to_string() });
         }
         if !raw && !spaces.contains(&self.space) {
             let expected: Vec<String> = spaces.iter().map(ToString::to_string).collect();
             return Err(Error::Space {
                 expected: expected.join(" or "),
                 got: self.space.to_string(),
-                remedy: "map it through an edge, use think() to make input vectors, or pass raw=True if you mean it".into(),
+                remedy: "map it through an edge, use think() to make input vectors, or pass raw=True if you mean it"
+                    .into(),
             });
         }
         let bad = |i: usize, value: f32| Error::NonFinite { row: i / width, column: i % width, value };

@@ -14,16 +14,8 @@ pub struct Check {
 /// Compares every packed format with the portable reference on made-up weights.
 pub fn self_test() -> Vec<Check> {
     let pool = Pool::new(1);
-    let formats = [
-        Format::Q4_0,
-        Format::Q4_1,
-        Format::Q5_0,
-        Format::Q5_1,
-        Format::Q8_0,
-        Format::Q4K,
-        Format::Q5K,
-        Format::Q6K,
-    ];
+    let formats =
+        [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::Q4K, Format::Q5K, Format::Q6K];
     formats
         .into_iter()
         .map(|format| {

@@ -7,10 +7,10 @@ use crate::generate::{Cancel, Prompt, Thinking, Thought};
 use crate::hardware;
 use crate::hidden::{Hidden, Space};
 use crate::limits::Limits;
+use crate::model::ModelConfig;
 use crate::model::cache::{Cache, Geometry};
 use crate::model::decoder::Decoder;
 use crate::model::workspace::Workspace;
-use crate::model::ModelConfig;
 use crate::text::{ChatTemplate, Tokenizer, files};
 use crate::weights::{Role, Weights};
 use densecore_kernels::Pool;
@@ -57,12 +57,22 @@ impl Model {
         let limits = options.limits.clone();
         let weights = Arc::new(Weights::open(path, &limits)?);
         let config = weights.config(&limits)?;
-        fits("the model", weights.file_bytes() + weights.file_bytes() / 8, "use a smaller model or a smaller quantisation")?;
+        fits(
+            "the model",
+            weights.file_bytes() + weights.file_bytes() / 8,
+            "use a smaller model or a smaller quantisation",
+        )?;
         let context = options.context.unwrap_or(config.context);
         if context == 0 || context > config.context {
-            return Err(Error::argument("context", context, format!("this model was made for 1 to {} positions", config.context)));
+            return Err(Error::argument(
+                "context",
+                context,
+                format!("it must be from 1 to {}, the positions this model was made for", config.context),
+            ));
         }
-        let threads = options.threads.unwrap_or_else(|| hardware::cores().unwrap_or_else(hardware::threads).min(hardware::threads()));
+        let threads = options
+            .threads
+            .unwrap_or_else(|| hardware::cores().unwrap_or_else(hardware::threads).min(hardware::threads()));
         if threads == 0 || threads > 1024 {
             return Err(Error::argument("threads", threads, "it must be from 1 to 1024"));
         }
@@ -137,7 +147,9 @@ impl Model {
     /// The chat template; an error if the model has none.
     pub fn template(&self) -> Result<&ChatTemplate> {
         self.0.template.as_ref().ok_or_else(|| {
-            Error::Template("this model has none; give the prompt as plain text or segments, in the form it was trained on".into())
+            Error::Template(
+                "this model has none; give the prompt as plain text or segments, in the form it was trained on".into(),
+            )
         })
     }
 
@@ -173,9 +185,12 @@ impl Model {
         &self.0.limits
     }
 
-    /// Refuses ids outside the vocabulary.
-    pub fn check_tokens(&self, ids: &[u32]) -> Result<()> {
-        self.check_ids(ids)
+    /// The text of ids. Embedding rows past the tokenizer's vocabulary are padding: they stand for no text.
+    pub fn detokenize(&self, ids: &[u32], keep_special: bool) -> Result<String> {
+        self.check_ids(ids)?;
+        let spelled = self.tokenizer().vocab_size();
+        let ids: Vec<u32> = ids.iter().copied().filter(|&id| (id as usize) < spelled).collect();
+        self.tokenizer().decode(&ids, keep_special)
     }
 
     pub(crate) fn decoder(&self) -> &Decoder {

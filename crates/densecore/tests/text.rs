@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use densecore::text::{
-    ChatTemplate, Encoded, Message, Piece, PreTokenizer, Special, Tokenizer, Vocabulary,
-};
+use densecore::text::{ChatTemplate, Encoded, Message, Piece, PreTokenizer, Special, Tokenizer, Vocabulary};
 use densecore::{Error, Limits};
 
 /// Spelling of one byte in byte-level vocabularies.
@@ -21,17 +19,10 @@ fn spell(byte: u8) -> char {
 /// All bytes, a few merges, two control tokens and a user-defined one.
 fn tokenizer(pre: &str) -> Tokenizer {
     let mut tokens: Vec<String> = (0..=255).map(|b| spell(b).to_string()).collect();
-    let merges = [
-        "a a", "aa aa", "h e", "l l", "he ll", "hell o", "Ġ hello", "Ġ a", "1 2",
-    ];
+    let merges = ["a a", "aa aa", "h e", "l l", "he ll", "hell o", "Ġ hello", "Ġ a", "1 2"];
     tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
     let mut kinds = vec![1; tokens.len()];
-    for (name, kind) in [
-        ("<|im_start|>", 3),
-        ("<|im_end|>", 3),
-        ("<tool>", 4),
-        ("[PAD]", 5),
-    ] {
+    for (name, kind) in [("<|im_start|>", 3), ("<|im_end|>", 3), ("<tool>", 4), ("[PAD]", 5)] {
         tokens.push(name.into());
         kinds.push(kind);
     }
@@ -48,9 +39,7 @@ fn tokenizer(pre: &str) -> Tokenizer {
 
 fn pieces(pre: &str, text: &str) -> Vec<String> {
     let mut out = Vec::new();
-    PreTokenizer::named(pre)
-        .unwrap()
-        .split(text, |word| out.push(word.to_string()));
+    PreTokenizer::named(pre).unwrap().split(text, |word| out.push(word.to_string()));
     assert_eq!(out.concat(), text);
     out
 }
@@ -67,15 +56,10 @@ fn random(state: &mut u64) -> u64 {
 fn words_are_cut_as_the_families_do() {
     assert_eq!(
         pieces("qwen2", "I'LL go 123  x\r\n\n y!?\n"),
-        [
-            "I", "'LL", " go", " ", "1", "2", "3", " ", " x", "\r\n\n", " y", "!?\n"
-        ]
+        ["I", "'LL", " go", " ", "1", "2", "3", " ", " x", "\r\n\n", " y", "!?\n"]
     );
     assert_eq!(pieces("llama-bpe", "12345 a"), ["123", "45", " a"]);
-    assert_eq!(
-        pieces("smollm", "I'LL 12 go  "),
-        ["I", "'", "LL", " ", "1", "2", " go", "  "]
-    );
+    assert_eq!(pieces("smollm", "I'LL 12 go  "), ["I", "'", "LL", " ", "1", "2", " go", "  "]);
     assert_eq!(pieces("gpt-2", "it's 12 go"), ["it", "'s", " 12", " go"]);
     assert_eq!(pieces("default", "a12345!b"), ["a", "123", "45", "!", "b"]);
     assert_eq!(pieces("qwen2", "e\u{301}x"), ["e", "\u{301}x"]);
@@ -86,32 +70,20 @@ fn words_are_cut_as_the_families_do() {
 #[test]
 fn unknown_pre_tokenizer_is_refused_by_name() {
     let error = PreTokenizer::named("tekken").unwrap_err().to_string();
-    assert!(
-        error.contains("tekken") && error.contains("qwen2"),
-        "{error}"
-    );
+    assert!(error.contains("tekken") && error.contains("qwen2"), "{error}");
 }
 
 #[test]
 fn merges_follow_their_rank() {
     let t = tokenizer("qwen2");
     let id = |name: &str| t.id_of(name).unwrap();
-    assert_eq!(
-        t.encode("hello hello", Special::AsText).unwrap(),
-        [id("hello"), id("Ġhello")]
-    );
-    assert_eq!(
-        t.encode("aaaaa", Special::AsText).unwrap(),
-        [id("aaaa"), id("a")]
-    );
+    assert_eq!(t.encode("hello hello", Special::AsText).unwrap(), [id("hello"), id("Ġhello")]);
+    assert_eq!(t.encode("aaaaa", Special::AsText).unwrap(), [id("aaaa"), id("a")]);
     assert_eq!(t.encode("12", Special::AsText).unwrap(), [id("1"), id("2")]);
     assert!(t.encode("", Special::AsText).unwrap().is_empty());
     // Long words take the other algorithm: the same result.
     let long = t.encode(&"a".repeat(4_001), Special::AsText).unwrap();
-    assert_eq!(
-        (long.len(), long[999], long[1000]),
-        (1001, id("aaaa"), id("a"))
-    );
+    assert_eq!((long.len(), long[999], long[1000]), (1001, id("aaaa"), id("a")));
 }
 
 #[test]
@@ -136,9 +108,7 @@ fn streams_join_to_the_whole() {
     for round in 0..3_000 {
         let mut ids: Vec<u32> = t.encode("é中👍 hello", Special::AsText).unwrap();
         if round > 0 {
-            ids = (0..random(&mut state) % 40)
-                .map(|_| (random(&mut state) % t.vocab_size() as u64) as u32)
-                .collect();
+            ids = (0..random(&mut state) % 40).map(|_| (random(&mut state) % t.vocab_size() as u64) as u32).collect();
         }
         let mut stream = t.stream_with_special();
         let mut text: String = ids.iter().map(|id| stream.push(*id)).collect();
@@ -154,12 +124,7 @@ fn streams_join_to_the_whole() {
 fn every_id_has_bytes_and_others_are_refused() {
     let t = tokenizer("qwen2");
     assert!((0..t.vocab_size() as u32).all(|id| !t.token_bytes(id).unwrap().is_empty()));
-    assert!(
-        t.decode(&[99_999], true)
-            .unwrap_err()
-            .to_string()
-            .contains("99999")
-    );
+    assert!(t.decode(&[99_999], true).unwrap_err().to_string().contains("99999"));
 }
 
 #[test]
@@ -167,9 +132,7 @@ fn a_megabyte_without_white_space_is_quick() {
     for pre in ["qwen2", "smollm", "llama-bpe", "default"] {
         for unit in ["a", "1", " ", "\n", "中", "!"] {
             let start = Instant::now();
-            tokenizer(pre)
-                .encode(&unit.repeat(300_000), Special::AsText)
-                .unwrap();
+            tokenizer(pre).encode(&unit.repeat(300_000), Special::AsText).unwrap();
             assert!(start.elapsed() < Duration::from_secs(5), "{pre} {unit:?}");
         }
     }
@@ -179,17 +142,7 @@ fn a_megabyte_without_white_space_is_quick() {
 fn damaged_vocabularies_are_refused() {
     let limits = Limits::default();
     let make = |tokens: Vec<&'static str>, merges, kinds, eos| {
-        Tokenizer::from_vocabulary(
-            &Vocabulary {
-                tokens,
-                merges,
-                kinds,
-                pre: "qwen2",
-                bos: None,
-                eos,
-            },
-            &limits,
-        )
+        Tokenizer::from_vocabulary(&Vocabulary { tokens, merges, kinds, pre: "qwen2", bos: None, eos }, &limits)
     };
     assert!(make(vec![], vec![], vec![], vec![]).is_err());
     assert!(make(vec!["a", "a"], vec![], vec![], vec![]).is_err());
@@ -208,10 +161,7 @@ fn template(source: &str) -> Result<ChatTemplate, Error> {
 #[test]
 fn benign_chats_encode_as_their_text() {
     let t = tokenizer("qwen2");
-    let chat = [
-        Message::text("user", "hello hello"),
-        Message::text("assistant", ""),
-    ];
+    let chat = [Message::text("user", "hello hello"), Message::text("assistant", "")];
     let template = template(CHAT).unwrap();
     let text = template.render(&chat, true).unwrap();
     assert_eq!(
@@ -219,10 +169,7 @@ fn benign_chats_encode_as_their_text() {
         "<|im_start|>user\nhello hello<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n"
     );
     let ids = t.encode(&text, Special::Parse).unwrap();
-    assert_eq!(
-        template.encode(&t, &chat, true).unwrap(),
-        [Encoded::Ids(ids)]
-    );
+    assert_eq!(template.encode(&t, &chat, true).unwrap(), [Encoded::Ids(ids)]);
 }
 
 #[test]
@@ -234,14 +181,9 @@ fn contents_cannot_end_their_turn() {
         Piece::Slot(4),
         Piece::Text("<|im_start|>y".into()),
     ];
-    let chat = [Message {
-        role: "user".into(),
-        content,
-    }];
+    let chat = [Message { role: "user".into(), content }];
     let parts = template(CHAT).unwrap().encode(&t, &chat, false).unwrap();
-    let [Encoded::Ids(a), Encoded::Slot(4), Encoded::Ids(b)] = &parts[..] else {
-        panic!("{parts:?}")
-    };
+    let [Encoded::Ids(a), Encoded::Slot(4), Encoded::Ids(b)] = &parts[..] else { panic!("{parts:?}") };
     let end = t.id_of("<|im_end|>").unwrap();
     assert!(!a.contains(&end));
     assert_eq!(t.decode(a, true).unwrap(), "<|im_start|>user\nx<|im_end|>");
@@ -259,19 +201,14 @@ fn altered_contents_are_an_error() {
         "{{ messages[0].content|replace('0', '7') }}",
     ] {
         let chat = [Message::text("user", "<|im_end|>")];
-        assert!(
-            matches!(
-                template(source).unwrap().encode(&t, &chat, false),
-                Err(Error::Template(_))
-            ),
-            "{source}"
-        );
+        assert!(matches!(template(source).unwrap().encode(&t, &chat, false), Err(Error::Template(_))), "{source}");
     }
 }
 
 #[test]
 fn hostile_templates_end_in_an_error() {
-    let doubling = "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set ns.s = BODY %}{% endfor %}{{ ns.s }}";
+    let doubling =
+        "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set ns.s = BODY %}{% endfor %}{{ ns.s }}";
     let mut cases: Vec<String> = [
         "ns.s + ns.s",
         "ns.s ~ ns.s",
@@ -305,17 +242,10 @@ fn hostile_templates_end_in_an_error() {
         "{{ '%09999999999d'|format(1) }}", "{{ 'a'|center(9999999999) }}", "{% if %}", "{{", "{% for x in %}", "{{ raise_exception('stop') }}",
         "{{ 1 // 0 }}", "{{ 'a' + 1 }}", "{{ undefined.x.y }}", "{{ messages[0:10:0] }}",
     ].map(String::from));
-    cases.push(format!(
-        "{{{{ {}1{} }}}}",
-        "(".repeat(20_000),
-        ")".repeat(20_000)
-    ));
+    cases.push(format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000)));
     cases.push(format!("{{{{ a{} }}}}", "+1".repeat(30_000)));
     cases.push(format!("{{% if a %}}{}", "{% elif b %}".repeat(5_000)));
-    cases.push(format!(
-        "{{% set x = 'aaaaaaaa' %}}{}",
-        "{% set x %}{{ x }}{{ x }}{% endset %}".repeat(40)
-    ));
+    cases.push(format!("{{% set x = 'aaaaaaaa' %}}{}", "{% set x %}{{ x }}{{ x }}{% endset %}".repeat(40)));
     cases.push("a".repeat(100_000));
     assert!(cases.len() >= 25);
     let chat = [Message::text("user", "hello")];
@@ -325,11 +255,7 @@ fn hostile_templates_end_in_an_error() {
         let shown = &case[..case.len().min(120)];
         assert!(result.is_err(), "{shown}");
         assert!(!matches!(result, Err(Error::Internal(_))), "{shown}");
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{shown} took {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(10), "{shown} took {:?}", start.elapsed());
     }
 }
 
@@ -339,41 +265,16 @@ fn templates_follow_python() {
     for (source, expected) in [
         ("{{ bos_token }}{{ messages[1:]|length }}", "<s>1"),
         ("{{ messages[::-1][0].content }}", "é"),
-        (
-            "{{ messages|tojson }}",
-            r#"[{"role": "system", "content": " s "}, {"role": "user", "content": "é"}]"#,
-        ),
+        ("{{ messages|tojson }}", r#"[{"role": "system", "content": " s "}, {"role": "user", "content": "é"}]"#),
         ("{{ [1, 'a', none, true] }}", "[1, 'a', None, True]"),
         ("{{ 'a' * 3 * 2 }}{{ 2 * 3 }}", "aaaaaa6"),
         ("{{ 'x' ~ none ~ 1 }}", "xNone1"),
-        (
-            "{{ '\n a\n'.lstrip('\n').rstrip() }}|{{ 'a</t>b'.split('</t>')[-1] }}",
-            " a|b",
-        ),
-        (
-            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
-            "2",
-        ),
-        (
-            "{{ messages[0].content is string }}{{ x is defined }}",
-            "TrueFalse",
-        ),
+        ("{{ '\n a\n'.lstrip('\n').rstrip() }}|{{ 'a</t>b'.split('</t>')[-1] }}", " a|b"),
+        ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "2"),
+        ("{{ messages[0].content is string }}{{ x is defined }}", "TrueFalse"),
         ("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc"),
     ] {
-        assert_eq!(
-            template(source)
-                .and_then(|t| t.render(&chat, false))
-                .unwrap(),
-            expected,
-            "{source}"
-        );
+        assert_eq!(template(source).and_then(|t| t.render(&chat, false)).unwrap(), expected, "{source}");
     }
-    assert_eq!(
-        template("{{ strftime_now('%Y') }}")
-            .unwrap()
-            .render(&chat, false)
-            .unwrap()
-            .len(),
-        4
-    );
+    assert_eq!(template("{{ strftime_now('%Y') }}").unwrap().render(&chat, false).unwrap().len(), 4);
 }

@@ -34,21 +34,14 @@ impl Activations {
     /// Quantises all rows, `x` being `[n][k]`.
     pub fn quantize(&mut self, x: &[f32], n: usize, k: usize) {
         self.resize(n, k);
-        quantize_groups(
-            &x[..n * k],
-            &mut self.q,
-            &mut self.scale,
-            &mut self.sum32,
-            &mut self.sum16,
-        );
+        quantize_groups(&x[..n * k], &mut self.q, &mut self.scale, &mut self.sum32, &mut self.sum16);
     }
 
     /// Quantises what the rounding of row `row` left of `x` into row `to`.
     pub fn quantize_rest(&mut self, x: &[f32], row: usize, to: usize) {
         let (k, g) = (self.k, self.k / GROUP);
-        let rest: Vec<f32> = (0..k)
-            .map(|i| x[i] - self.scale[row * g + i / GROUP] * f32::from(self.q[row * k + i]))
-            .collect();
+        let rest: Vec<f32> =
+            (0..k).map(|i| x[i] - self.scale[row * g + i / GROUP] * f32::from(self.q[row * k + i])).collect();
         quantize_groups(
             &rest,
             &mut self.q[to * k..(to + 1) * k],
@@ -96,9 +89,7 @@ fn quantize_body(x: &[f32], q: &mut [i8], scale: &mut [f32], sum32: &mut [f32], 
     let (groups, _) = x.as_chunks::<GROUP>();
     let (out, _) = q.as_chunks_mut::<GROUP>();
     let (halves, _) = sum16.as_chunks_mut::<2>();
-    for ((((x, q), scale), sum32), halves) in
-        groups.iter().zip(out).zip(scale).zip(sum32).zip(halves)
-    {
+    for ((((x, q), scale), sum32), halves) in groups.iter().zip(out).zip(scale).zip(sum32).zip(halves) {
         let mut lanes = [0f32; 16];
         for i in 0..16 {
             lanes[i] = x[i].abs().max(x[i + 16].abs());

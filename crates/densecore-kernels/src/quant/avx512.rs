@@ -167,11 +167,7 @@ impl<const H: usize> Source for Unpacked<H> {
         unsafe {
             let p = self.0.add(g * UNPACKED + 512).cast::<f32>();
             let at = |i: usize| _mm512_loadu_ps(p.add(i * 16));
-            if H == 1 {
-                ([at(0), at(0)], [at(2), at(2)])
-            } else {
-                ([at(0), at(1)], [at(2), at(3)])
-            }
+            if H == 1 { ([at(0), at(0)], [at(2), at(2)]) } else { ([at(0), at(1)], [at(2), at(3)]) }
         }
     }
 }
@@ -217,9 +213,7 @@ unsafe fn rows<S: Source, const C: usize>(
                 let q = q.add(row * x.k + g * GROUP).cast::<i32>();
                 let group = row * groups + g;
                 let a = _mm512_set1_ps(*scale.add(group));
-                let step = |dot, s: usize| {
-                    _mm512_dpbusd_epi32(dot, w[s], _mm512_set1_epi32(q.add(s).read_unaligned()))
-                };
+                let step = |dot, s: usize| _mm512_dpbusd_epi32(dot, w[s], _mm512_set1_epi32(q.add(s).read_unaligned()));
                 if S::HALVES == 1 {
                     let mut dot = _mm512_setzero_si512();
                     for s in 0..8 {
@@ -249,13 +243,7 @@ unsafe fn rows<S: Source, const C: usize>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn all_rows<S: Source>(
-    source: &S,
-    groups: usize,
-    x: &Activations,
-    first: usize,
-    out: &mut [[f32; TILE]],
-) {
+unsafe fn all_rows<S: Source>(source: &S, groups: usize, x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
     let mut done = 0;
     while done < out.len() {
         let (left, at, part) = (out.len() - done, first + done, &mut out[done..]);

@@ -143,17 +143,11 @@ impl Layout {
                 let d = half_at(scales, g * 32 + r * 2);
                 (d, -f32::from(zero) * d)
             }
-            Scales::Offset => (
-                half_at(scales, g * 64 + r * 2),
-                half_at(scales, g * 64 + 32 + r * 2),
-            ),
+            Scales::Offset => (half_at(scales, g * 64 + r * 2), half_at(scales, g * 64 + 32 + r * 2)),
             Scales::SuperBlock => {
                 let (block, sub) = (&scales[g / 8 * 320..], g % 8);
                 let (d, dmin) = (half_at(block, r * 2), half_at(block, 32 + r * 2));
-                (
-                    d * f32::from(block[64 + sub * TILE + r]),
-                    -dmin * f32::from(block[192 + sub * TILE + r]),
-                )
+                (d * f32::from(block[64 + sub * TILE + r]), -dmin * f32::from(block[192 + sub * TILE + r]))
             }
             Scales::SixBit => {
                 let (block, sub) = (&scales[g / 8 * 288..], g % 8 * 2 + h);
@@ -270,8 +264,8 @@ fn pack_payload(bits: Bits, quants: &[[u8; GROUP]; TILE], out: &mut [u8]) {
         Bits::Six => {
             for half in 0..2 {
                 for i in 0..64 {
-                    out[256 + half * 64 + i] = (0..4)
-                        .fold(0, |byte, s| byte | (steps[half * 4 + s][i] >> 4) << (2 * s));
+                    out[256 + half * 64 + i] =
+                        (0..4).fold(0, |byte, s| byte | (steps[half * 4 + s][i] >> 4) << (2 * s));
                 }
             }
         }

@@ -34,7 +34,8 @@ impl QuantMatrix {
 
     /// Packs `rows` rows of `cols` weights from GGUF blocks. `bytes` must hold exactly that many blocks.
     pub fn pack(pool: &Pool, format: Format, rows: usize, cols: usize, bytes: &[u8]) -> io::Result<Self> {
-        let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("cannot pack {rows} x {cols} of {format:?}"));
+        let wrong =
+            || io::Error::new(io::ErrorKind::InvalidInput, format!("cannot pack {rows} x {cols} of {format:?}"));
         let layout = Layout::new(format, cols).ok_or_else(wrong)?;
         let row_bytes = format.row_bytes(cols).ok_or_else(wrong)?;
         if rows == 0 || bytes.len() != rows * row_bytes {
@@ -45,9 +46,8 @@ impl QuantMatrix {
             data.bytes_mut().chunks_exact_mut(layout.tile_bytes).map(Mutex::new).collect();
         pool.run(tiles.len(), &|t| {
             let first = t * TILE;
-            let rows: Vec<&[u8]> = (first..rows.min(first + TILE))
-                .map(|r| &bytes[r * row_bytes..][..row_bytes])
-                .collect();
+            let rows: Vec<&[u8]> =
+                (first..rows.min(first + TILE)).map(|r| &bytes[r * row_bytes..][..row_bytes]).collect();
             if let Ok(mut tile) = tiles[t].lock() {
                 pack_tile(&layout, format, &rows, &mut tile);
             }

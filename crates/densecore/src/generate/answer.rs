@@ -65,13 +65,25 @@ impl Options {
     pub fn check(&self, limits: &Limits) -> Result<()> {
         self.sampling.check()?;
         if self.max_tokens == 0 || self.max_tokens > limits.context {
-            return Err(Error::argument("max_tokens", self.max_tokens, format!("it must be from 1 to {}", limits.context)));
+            return Err(Error::argument(
+                "max_tokens",
+                self.max_tokens,
+                format!("it must be from 1 to {}", limits.context),
+            ));
         }
         if self.stop.len() > limits.stops {
-            return Err(Error::argument("stop", format!("{} strings", self.stop.len()), format!("at most {} are allowed", limits.stops)));
+            return Err(Error::argument(
+                "stop",
+                format!("{} strings", self.stop.len()),
+                format!("at most {} are allowed", limits.stops),
+            ));
         }
         if let Some(s) = self.stop.iter().find(|s| s.is_empty() || s.len() > limits.stop_bytes) {
-            return Err(Error::argument("stop", format!("a string of {} bytes", s.len()), format!("each must have 1 to {} bytes", limits.stop_bytes)));
+            return Err(Error::argument(
+                "stop",
+                format!("a string of {} bytes", s.len()),
+                format!("each must have 1 to {} bytes", limits.stop_bytes),
+            ));
         }
         if let Some(n) = self.logprobs.filter(|&n| n > limits.top) {
             return Err(Error::argument("logprobs", n, format!("at most {} alternatives are reported", limits.top)));

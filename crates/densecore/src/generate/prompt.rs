@@ -162,7 +162,7 @@ impl Model {
     /// Refuses what cannot fit: `held` positions there, `rows` and `more` to come.
     pub(crate) fn check_room(&self, held: usize, rows: usize, more: usize) -> Result<()> {
         let (needed, limit) = (held.saturating_add(rows).saturating_add(more), self.context());
-        if needed > limit { Err(Error::ContextLength { needed, limit }) } else { Ok(()) }
+        if needed > limit { Err(Error::ContextLength { needed, given: held.saturating_add(rows), limit }) } else { Ok(()) }
     }
 
     /// Tokenizes and checks a prompt.
@@ -245,7 +245,7 @@ impl Model {
     pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let vocab = self.config().vocab;
         match ids.iter().find(|&&id| id as usize >= vocab) {
-            Some(id) => Err(Error::argument("token id", id, format!("ids of this model are 0 to {}", vocab - 1))),
+            Some(id) => Err(Error::argument("token id", id, format!("use ids of this model, from 0 to {}", vocab - 1))),
             None => Ok(()),
         }
     }

@@ -46,7 +46,11 @@ impl Model {
     ) -> Result<Vec<Score>> {
         let _span = tracing::info_span!("score", sequences = sequences.len()).entered();
         if alternatives > self.limits().top {
-            return Err(Error::argument("top", alternatives, format!("at most {} alternatives are reported", self.limits().top)));
+            return Err(Error::argument(
+                "top",
+                alternatives,
+                format!("at most {} alternatives are reported", self.limits().top),
+            ));
         }
         let start = Instant::now();
         let (decoder, width, vocab) = (self.decoder(), self.config().width, self.config().vocab);

@@ -68,7 +68,11 @@ impl Model {
         let all = self.config().layers;
         let layer = tap.layer.unwrap_or(all);
         if layer > all {
-            return Err(Error::argument("layer", layer, format!("this model has layers 0 (input of the first) to {all}")));
+            return Err(Error::argument(
+                "layer",
+                layer,
+                format!("it must be from 0 (input of the first layer) to {all} (after the last)"),
+            ));
         }
         let normed = tap.normed.unwrap_or(layer == all);
         let rows = self.all_rows(prompts, raw)?;
@@ -92,14 +96,19 @@ impl Model {
         self.states(rows, self.config().layers, true, Pooling::None, cancel)
     }
 
-    fn states(&self, rows: Vec<Rows>, layer: usize, normed: bool, pooling: Pooling, cancel: &Cancel) -> Result<Vec<Hidden>> {
+    fn states(
+        &self,
+        rows: Vec<Rows>,
+        layer: usize,
+        normed: bool,
+        pooling: Pooling,
+        cancel: &Cancel,
+    ) -> Result<Vec<Hidden>> {
         let _span = tracing::info_span!("encode", prompts = rows.len(), layer).entered();
         let width = self.config().width;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
-        let mut out: Vec<Vec<f32>> = rows
-            .iter()
-            .map(|r| vec![0.0; if pooling == Pooling::None { r.len() * width } else { width }])
-            .collect();
+        let mut out: Vec<Vec<f32>> =
+            rows.iter().map(|r| vec![0.0; if pooling == Pooling::None { r.len() * width } else { width }]).collect();
         let lengths: Vec<usize> = rows.iter().map(Rows::len).collect();
         let head = &self.decoder().head;
         let mut take = |i: usize, first: usize, states: &[f32]| {

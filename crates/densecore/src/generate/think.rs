@@ -59,10 +59,18 @@ pub struct Thought {
 impl Thinking {
     fn check(&self, model: &Model) -> Result<()> {
         if self.steps == 0 || self.steps > model.limits().context {
-            return Err(Error::argument("steps", self.steps, format!("it must be from 1 to {}", model.limits().context)));
+            return Err(Error::argument(
+                "steps",
+                self.steps,
+                format!("it must be from 1 to {}", model.limits().context),
+            ));
         }
         if !(self.temperature > 0.0 && self.temperature <= 100.0) {
-            return Err(Error::argument("temperature", self.temperature, "it must be above 0 and at most 100; mode=\"token\" is the limit at 0"));
+            return Err(Error::argument(
+                "temperature",
+                self.temperature,
+                "it must be above 0 and at most 100; mode=\"token\" is the limit at 0",
+            ));
         }
         model.check_ids(&self.stop)
     }
@@ -70,7 +78,12 @@ impl Thinking {
 
 impl Model {
     /// Takes each context's sequence through up to `steps` latent steps; the contexts given are left as they were.
-    pub(crate) fn think_after(&self, mut sequences: Vec<Sequence>, thinking: &Thinking, cancel: &Cancel) -> Result<Vec<Thought>> {
+    pub(crate) fn think_after(
+        &self,
+        mut sequences: Vec<Sequence>,
+        thinking: &Thinking,
+        cancel: &Cancel,
+    ) -> Result<Vec<Thought>> {
         let _span = tracing::info_span!("think", sequences = sequences.len(), steps = thinking.steps).entered();
         thinking.check(self)?;
         let start = Instant::now();
@@ -80,7 +93,13 @@ impl Model {
             self.check_room(s.cache.len(), s.rows.len(), thinking.steps)?;
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             histories.push(s.rows.clone());
-            usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.cache.len(), positions: s.rows.len(), ..Usage::default() });
+            usages.push(Usage {
+                prompt_tokens,
+                prompt_vectors,
+                cached_positions: s.cache.len(),
+                positions: s.rows.len(),
+                ..Usage::default()
+            });
         }
         self.finish(&mut sequences, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
         let mut vectors: Vec<Vec<f32>> = vec![Vec::new(); sequences.len()];
@@ -148,10 +167,8 @@ impl Model {
                 let k = if thinking.top_k == 0 { logits.len() } else { thinking.top_k };
                 let best = top(logits, k);
                 let largest = best.first().map_or(0.0, |b| b.1);
-                let weights: Vec<f64> = best
-                    .iter()
-                    .map(|b| (f64::from(b.1 - largest) / f64::from(thinking.temperature)).exp())
-                    .collect();
+                let weights: Vec<f64> =
+                    best.iter().map(|b| (f64::from(b.1 - largest) / f64::from(thinking.temperature)).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 let mut row = vec![0.0; out.len()];
                 for (&(id, _), weight) in best.iter().zip(&weights) {

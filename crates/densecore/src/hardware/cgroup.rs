@@ -24,11 +24,7 @@ const V1: Names = Names {
     usage: "memory.usage_in_bytes",
     file_pages: ["total_inactive_file", "total_active_file"],
 };
-const V2: Names = Names {
-    limit: "memory.max",
-    usage: "memory.current",
-    file_pages: ["inactive_file", "active_file"],
-};
+const V2: Names = Names { limit: "memory.max", usage: "memory.current", file_pages: ["inactive_file", "active_file"] };
 
 /// Every cap that applies to this process: its own group's and those of all groups above it.
 pub(super) fn memory_caps(root: &Path) -> Vec<Cap> {
@@ -80,8 +76,5 @@ fn cap(folder: &Path, names: &Names) -> Option<Cap> {
         .filter(|(key, _)| names.file_pages.contains(key))
         .filter_map(|(_, value)| value.trim().parse::<u64>().ok())
         .sum();
-    Some(Cap {
-        limit,
-        used: usage.saturating_sub(file_pages),
-    })
+    Some(Cap { limit, used: usage.saturating_sub(file_pages) })
 }

@@ -16,10 +16,7 @@ pub struct Memory {
 
 impl Memory {
     /// A system that does not say (no `/proc`): nothing is known, so nothing is refused.
-    const UNKNOWN: Self = Self {
-        total: 0,
-        available: u64::MAX,
-    };
+    const UNKNOWN: Self = Self { total: 0, available: u64::MAX };
 
     /// Whether the system told anything.
     pub fn is_known(self) -> bool {
@@ -46,12 +43,10 @@ fn memory_under(root: &Path) -> Memory {
     let (Some(total), Some(available)) = (bytes("MemTotal:"), available) else {
         return Memory::UNKNOWN;
     };
-    cgroup::memory_caps(root)
-        .iter()
-        .fold(Memory { total, available }, |memory, cap| Memory {
-            total: memory.total.min(cap.limit),
-            available: memory.available.min(cap.limit.saturating_sub(cap.used)),
-        })
+    cgroup::memory_caps(root).iter().fold(Memory { total, available }, |memory, cap| Memory {
+        total: memory.total.min(cap.limit),
+        available: memory.available.min(cap.limit.saturating_sub(cap.used)),
+    })
 }
 
 #[cfg(test)]
@@ -61,8 +56,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     /// 4,000 MiB, of which 3,000 available.
-    const MEMINFO: &str =
-        "MemTotal:        4096000 kB\nMemFree:          512000 kB\nMemAvailable:    3072000 kB\n";
+    const MEMINFO: &str = "MemTotal:        4096000 kB\nMemFree:          512000 kB\nMemAvailable:    3072000 kB\n";
 
     #[test]
     fn the_machine_alone() {
@@ -122,10 +116,7 @@ mod tests {
         let root = Root::new("v1");
         root.file("proc/meminfo", MEMINFO)
             .file("proc/self/cgroup", "5:cpu,memory:/job\n0::/\n")
-            .file(
-                "sys/fs/cgroup/memory/memory.limit_in_bytes",
-                "9223372036854771712\n",
-            )
+            .file("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
             .file("sys/fs/cgroup/memory/memory.usage_in_bytes", "1\n")
             .file(
                 "sys/fs/cgroup/memory/job/memory.limit_in_bytes",

@@ -33,8 +33,7 @@ mod fake {
     impl Root {
         /// An empty root; `name` keeps tests of one process apart.
         pub fn new(name: &str) -> Self {
-            let path =
-                std::env::temp_dir().join(format!("densecore-{}-{name}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("densecore-{}-{name}", std::process::id()));
             std::fs::create_dir_all(&path).expect("the temporary folder is writable");
             Self(path)
         }

@@ -23,9 +23,7 @@ pub fn cpu_name() -> Option<String> {
 
 fn cores_under(root: &Path) -> Option<usize> {
     let status = fs::read_to_string(root.join("proc/self/status")).ok()?;
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let mut cores = BTreeSet::new();
     for cpu in parse_list(list.trim())? {
         let topology = root.join(format!("sys/devices/system/cpu/cpu{cpu}/topology"));
@@ -55,9 +53,7 @@ fn parse_list(list: &str) -> Option<Vec<u32>> {
 
 fn cpu_name_under(root: &Path) -> Option<String> {
     let text = fs::read_to_string(root.join("proc/cpuinfo")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
     let name = line.trim_start().strip_prefix(':')?.trim();
     (!name.is_empty()).then(|| name.to_owned())
 }
@@ -115,10 +111,7 @@ mod tests {
     #[test]
     fn the_name_of_the_processor() {
         let root = Root::new("name");
-        root.file(
-            "proc/cpuinfo",
-            "processor\t: 0\nmodel name\t: Abacus 3000\nmodel name\t: Abacus 3000\n",
-        );
+        root.file("proc/cpuinfo", "processor\t: 0\nmodel name\t: Abacus 3000\nmodel name\t: Abacus 3000\n");
         assert_eq!(cpu_name_under(root.path()).as_deref(), Some("Abacus 3000"));
     }
 

@@ -43,11 +43,7 @@ impl Attention {
         let (qw, kw) = (self.q.rows(), self.k.rows());
         let (q, k, v) = (&mut ws.q[..n * qw], &mut ws.k[..n * kw], &mut ws.v[..n * kw]);
         let input = ws.input.prepare(pool, &ws.normed, n, &ws.precise, &[&self.q, &self.k, &self.v]);
-        let jobs = [
-            (&self.q, Output::new(q, qw)),
-            (&self.k, Output::new(k, kw)),
-            (&self.v, Output::new(v, kw)),
-        ];
+        let jobs = [(&self.q, Output::new(q, qw)), (&self.k, Output::new(k, kw)), (&self.v, Output::new(v, kw))];
         products(pool, input, &jobs);
         drop(jobs);
         if let Some(biases) = &self.biases {

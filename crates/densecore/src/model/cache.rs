@@ -107,7 +107,7 @@ impl Cache {
     pub(crate) fn reserve(&mut self, extra: usize) -> Result<()> {
         let needed = self.len + extra;
         if needed > self.geometry.context {
-            return Err(Error::ContextLength { needed, limit: self.geometry.context });
+            return Err(Error::ContextLength { needed, given: needed, limit: self.geometry.context });
         }
         if extra == 0 {
             return Ok(());

@@ -20,7 +20,8 @@ pub enum Arch {
 
 impl Arch {
     /// All of them, for messages.
-    pub const SUPPORTED: &'static str = "Qwen2 and Qwen2.5 (Qwen2ForCausalLM), Qwen3 (Qwen3ForCausalLM) and Llama (LlamaForCausalLM)";
+    pub const SUPPORTED: &'static str =
+        "Qwen2 and Qwen2.5 (Qwen2ForCausalLM), Qwen3 (Qwen3ForCausalLM) and Llama (LlamaForCausalLM)";
 
     /// The name used in GGUF files and in `model_type`.
     pub fn name(self) -> &'static str {
@@ -33,18 +34,12 @@ impl Arch {
 
     /// The architecture of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Qwen2, Self::Qwen3, Self::Llama]
-            .into_iter()
-            .find(|arch| arch.name() == name)
+        [Self::Qwen2, Self::Qwen3, Self::Llama].into_iter().find(|arch| arch.name() == name)
     }
 
     /// Refuses an architecture by name.
     pub(crate) fn unknown(name: &str) -> Error {
-        Error::unsupported(
-            "the architecture",
-            format!("{name:?}"),
-            format!("use a model of {}", Self::SUPPORTED),
-        )
+        Error::unsupported("the architecture", format!("{name:?}"), format!("use a model of {}", Self::SUPPORTED))
     }
 }
 
@@ -97,6 +92,20 @@ pub struct ModelConfig {
     pub name: String,
 }
 
+/// What a file format calls each number, for messages.
+pub(crate) struct Fields {
+    pub vocab: &'static str,
+    pub width: &'static str,
+    pub layers: &'static str,
+    pub heads: &'static str,
+    pub kv_heads: &'static str,
+    pub head_dim: &'static str,
+    pub mlp_width: &'static str,
+    pub norm_eps: &'static str,
+    pub rope_theta: &'static str,
+    pub context: &'static str,
+}
+
 impl ModelConfig {
     /// Width of all query heads together (components).
     pub fn q_width(&self) -> usize {
@@ -108,25 +117,26 @@ impl ModelConfig {
         self.kv_heads * self.head_dim
     }
 
-    /// Checks the numbers alone: bounded by `limits`, and consistent. `bad` makes the error of the file at hand.
-    pub(crate) fn validate(&self, limits: &Limits, bad: impl Fn(String) -> Error) -> Result<()> {
+    /// Checks the numbers alone: bounded by `limits`, and consistent. `bad` makes the error of the file at hand, which
+    /// calls its fields `fields`.
+    pub(crate) fn validate(&self, limits: &Limits, fields: &Fields, bad: impl Fn(String) -> Error) -> Result<()> {
         let counts = [
-            ("vocabulary", self.vocab, limits.vocab),
-            ("hidden width", self.width, limits.width),
-            ("number of layers", self.layers, limits.layers),
-            ("number of heads", self.heads, limits.heads),
-            ("number of key-value heads", self.kv_heads, limits.heads),
-            ("head width", self.head_dim, limits.width),
-            ("MLP width", self.mlp_width, limits.width),
-            ("context", self.context, limits.context),
+            ("vocabulary", fields.vocab, self.vocab, limits.vocab),
+            ("hidden width", fields.width, self.width, limits.width),
+            ("number of layers", fields.layers, self.layers, limits.layers),
+            ("number of heads", fields.heads, self.heads, limits.heads),
+            ("number of key-value heads", fields.kv_heads, self.kv_heads, limits.heads),
+            ("head width", fields.head_dim, self.head_dim, limits.width),
+            ("MLP width", fields.mlp_width, self.mlp_width, limits.width),
+            ("context", fields.context, self.context, limits.context),
         ];
-        for (what, value, cap) in counts {
+        for (what, field, value, cap) in counts {
             if value == 0 {
-                return Err(bad(format!("the {what} is 0")));
+                return Err(bad(format!("the {what} is 0 ({field}); it must be at least 1")));
             }
             if value > cap {
                 return Err(Error::Limit {
-                    what: format!("the {what}"),
+                    what: format!("the {what} ({field})"),
                     value: value as u64,
                     cap: cap as u64,
                     remedy: "raise the cap in Limits if the file is trusted".into(),
@@ -149,33 +159,16 @@ impl ModelConfig {
             )));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(bad(format!(
-                "the head width {} is odd; rotary pairs need an even one",
-                self.head_dim
-            )));
+            return Err(bad(format!("the head width {} is odd; rotary pairs need an even one", self.head_dim)));
         }
         if !(self.norm_eps > 0.0 && self.norm_eps <= 0.1) {
-            return Err(bad(format!(
-                "the norm epsilon is {}; it must be above 0 and at most 0.1",
-                self.norm_eps
-            )));
+            return Err(bad(format!("the norm epsilon is {} ({}); it must be above 0 and at most 0.1", self.norm_eps, fields.norm_eps)));
         }
         if !(self.rope_theta >= 1.0 && self.rope_theta <= 1e12) {
-            return Err(bad(format!(
-                "the rotary base is {}; it must be from 1 to 1e12",
-                self.rope_theta
-            )));
+            return Err(bad(format!("the rotary base is {} ({}); it must be from 1 to 1e12", self.rope_theta, fields.rope_theta)));
         }
-        if let Some(&id) = self
-            .eos
-            .iter()
-            .chain(&self.bos)
-            .find(|&&id| id as usize >= self.vocab)
-        {
-            return Err(bad(format!(
-                "a special token has id {id} but the vocabulary holds {} tokens",
-                self.vocab
-            )));
+        if let Some(&id) = self.eos.iter().chain(&self.bos).find(|&&id| id as usize >= self.vocab) {
+            return Err(bad(format!("a special token has id {id} but the vocabulary holds {} tokens", self.vocab)));
         }
         Ok(())
     }
@@ -183,10 +176,7 @@ impl ModelConfig {
     /// Every tensor this model needs, with its shape.
     pub fn tensors(&self) -> Vec<(Role, Vec<usize>)> {
         let (d, q, kv, mlp) = (self.width, self.q_width(), self.kv_width(), self.mlp_width);
-        let mut list = vec![
-            (Role::Embedding, vec![self.vocab, d]),
-            (Role::OutputNorm, vec![d]),
-        ];
+        let mut list = vec![(Role::Embedding, vec![self.vocab, d]), (Role::OutputNorm, vec![d])];
         if !self.tied {
             list.push((Role::Head, vec![self.vocab, d]));
         }
@@ -203,17 +193,10 @@ impl ModelConfig {
                 (Role::Down(l), vec![d, mlp]),
             ]);
             if self.qkv_bias {
-                list.extend([
-                    (Role::QBias(l), vec![q]),
-                    (Role::KBias(l), vec![kv]),
-                    (Role::VBias(l), vec![kv]),
-                ]);
+                list.extend([(Role::QBias(l), vec![q]), (Role::KBias(l), vec![kv]), (Role::VBias(l), vec![kv])]);
             }
             if self.qk_norm {
-                list.extend([
-                    (Role::QNorm(l), vec![self.head_dim]),
-                    (Role::KNorm(l), vec![self.head_dim]),
-                ]);
+                list.extend([(Role::QNorm(l), vec![self.head_dim]), (Role::KNorm(l), vec![self.head_dim])]);
             }
         }
         list
@@ -238,11 +221,7 @@ impl ModelConfig {
             // A tied head saved all the same, and the constant table old Llama folders carry.
             (self.tied && name == head) || name.ends_with(".rotary_emb.inv_freq")
         };
-        match weights
-            .names()
-            .into_iter()
-            .find(|name| !known.contains(name) && !spare(name))
-        {
+        match weights.names().into_iter().find(|name| !known.contains(name) && !spare(name)) {
             None => Ok(()),
             Some("rope_freqs.weight") => Err(Error::unsupported(
                 "RoPE scaling",
@@ -251,10 +230,7 @@ impl ModelConfig {
             )),
             Some(name) => Err(Error::unsupported(
                 format!("tensor {name:?}"),
-                format!(
-                    "no part of a {} model as this engine computes it",
-                    self.arch
-                ),
+                format!("no part of a {} model as this engine computes it", self.arch),
                 "use a plain model: no adapters, experts, extra biases or scales",
             )),
         }

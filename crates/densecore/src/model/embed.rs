@@ -40,7 +40,7 @@ impl Embedding {
         for (&id, out) in ids.iter().zip(out.chunks_exact_mut(self.width)) {
             let id = id as usize;
             if id >= self.vocab {
-                return Err(Error::argument("token id", id, format!("ids of this model are 0 to {}", self.vocab - 1)));
+                return Err(Error::argument("token id", id, format!("use ids of this model, from 0 to {}", self.vocab - 1)));
             }
             format.dequantize_row(&data[id * bytes..][..bytes], out);
         }

@@ -51,11 +51,7 @@ fn key(left: u32, right: u32) -> u64 {
 impl Merges {
     /// Reads the merges, each `left right` in the spelling of the vocabulary, best first.
     pub fn new<'a>(table: &Table, merges: impl ExactSizeIterator<Item = &'a str>) -> Result<Self> {
-        let mut symbols = Symbols {
-            table,
-            extra: HashMap::new(),
-            parts: Vec::new(),
-        };
+        let mut symbols = Symbols { table, extra: HashMap::new(), parts: Vec::new() };
         let mut bytes = [0; 256];
         let mut buffer = [0; 4];
         for (byte, symbol) in bytes.iter_mut().enumerate() {
@@ -82,17 +78,9 @@ impl Merges {
             };
             last = id;
             let pair = key(symbols.id(left), symbols.id(right));
-            pairs.entry(pair).or_insert(Merge {
-                rank: rank as u32,
-                id,
-            });
+            pairs.entry(pair).or_insert(Merge { rank: rank as u32, id });
         }
-        Ok(Self {
-            pairs,
-            bytes,
-            parts: symbols.parts,
-            tokens: table.len() as u32,
-        })
+        Ok(Self { pairs, bytes, parts: symbols.parts, tokens: table.len() as u32 })
     }
 
     fn merge(&self, left: u32, right: u32) -> Option<Merge> {
@@ -107,14 +95,7 @@ impl Merges {
     }
 
     /// Appends the ids of one word. `whole`: take the word as one token where it is one.
-    pub fn encode(
-        &self,
-        table: &Table,
-        word: &str,
-        whole: bool,
-        scratch: &mut Scratch,
-        out: &mut Vec<u32>,
-    ) {
+    pub fn encode(&self, table: &Table, word: &str, whole: bool, scratch: &mut Scratch, out: &mut Vec<u32>) {
         if whole {
             scratch.spelled.clear();
             spell_into(word.as_bytes(), &mut scratch.spelled);
@@ -123,9 +104,7 @@ impl Merges {
             }
         }
         scratch.symbols.clear();
-        scratch
-            .symbols
-            .extend(word.bytes().map(|byte| self.bytes[byte as usize]));
+        scratch.symbols.extend(word.bytes().map(|byte| self.bytes[byte as usize]));
         if scratch.symbols.len() <= SHORT {
             self.merge_short(scratch);
         } else {
@@ -139,17 +118,11 @@ impl Merges {
     }
 
     fn merge_short(&self, scratch: &mut Scratch) {
-        let Scratch {
-            symbols, merges, ..
-        } = scratch;
+        let Scratch { symbols, merges, .. } = scratch;
         merges.clear();
         merges.extend(symbols.windows(2).map(|pair| self.merge(pair[0], pair[1])));
         loop {
-            let best = merges
-                .iter()
-                .enumerate()
-                .filter_map(|(at, merge)| merge.map(|m| (m.rank, at, m.id)))
-                .min();
+            let best = merges.iter().enumerate().filter_map(|(at, merge)| merge.map(|m| (m.rank, at, m.id))).min();
             let Some((_, at, id)) = best else {
                 return;
             };
@@ -167,13 +140,7 @@ impl Merges {
 
     /// The same with a heap and links between neighbours: time n log n for a word of n bytes.
     fn merge_long(&self, scratch: &mut Scratch) {
-        let Scratch {
-            symbols,
-            previous,
-            next,
-            heap,
-            ..
-        } = scratch;
+        let Scratch { symbols, previous, next, heap, .. } = scratch;
         let count = symbols.len() as u32;
         previous.clear();
         previous.extend((0..count).map(|at| at.checked_sub(1).unwrap_or(NONE)));
@@ -182,8 +149,7 @@ impl Merges {
         heap.clear();
         let candidate = |symbols: &[u32], at: u32, after: u32| {
             let (left, right) = (symbols[at as usize], symbols[after as usize]);
-            self.merge(left, right)
-                .map(|merge| Reverse((merge.rank, at, key(left, right), merge.id)))
+            self.merge(left, right).map(|merge| Reverse((merge.rank, at, key(left, right), merge.id)))
         };
         heap.extend((1..count).filter_map(|after| candidate(symbols, after - 1, after)));
         while let Some(Reverse((_, at, pair, id))) = heap.pop() {
@@ -226,10 +192,7 @@ impl Symbols<'_> {
         }
         let id = (self.table.len() + self.parts.len()) as u32;
         // The reference looks each byte of the spelling up by itself; only ASCII bytes can be tokens.
-        let parts = spelled
-            .iter()
-            .filter_map(|byte| self.table.find(&[*byte]))
-            .collect();
+        let parts = spelled.iter().filter_map(|byte| self.table.find(&[*byte])).collect();
         self.parts.push(parts);
         self.extra.insert(spelled.to_vec(), id);
         id
@@ -267,8 +230,7 @@ impl Hasher for PairHasher {
 
     fn write_u64(&mut self, value: u64) {
         // The golden ratio's bits: odd, without a pattern.
-        let product = u128::from(value ^ self.0)
-            * u128::from(self.0.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15 | 1);
+        let product = u128::from(value ^ self.0) * u128::from(self.0.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15 | 1);
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
 

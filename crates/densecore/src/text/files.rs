@@ -18,14 +18,12 @@ pub fn tokenizer(weights: &Weights, limits: &Limits) -> Result<Tokenizer> {
 
 /// The chat template that came with the weights, if any.
 pub fn chat_template(weights: &Weights, tokenizer: &Tokenizer, limits: &Limits) -> Result<Option<ChatTemplate>> {
-    let word = |id: Option<u32>| {
-        id.and_then(|id| tokenizer.special_tokens().find(|t| t.0 == id)).map(|t| t.1.to_owned())
-    };
+    let word =
+        |id: Option<u32>| id.and_then(|id| tokenizer.special_tokens().find(|t| t.0 == id)).map(|t| t.1.to_owned());
     let (source, bos, eos) = match weights {
         Weights::Gguf(file) => {
-            let id = |key: &str| -> Result<Option<u32>> {
-                Ok(file.meta_u64(key)?.and_then(|id| u32::try_from(id).ok()))
-            };
+            let id =
+                |key: &str| -> Result<Option<u32>> { Ok(file.meta_u64(key)?.and_then(|id| u32::try_from(id).ok())) };
             let source = file.meta_str("tokenizer.chat_template")?.map(str::to_owned);
             (source, word(id("tokenizer.ggml.bos_token_id")?), word(id("tokenizer.ggml.eos_token_id")?))
         }
@@ -66,7 +64,9 @@ fn read(path: &Path, cap: u64) -> Result<Option<String>> {
 
 fn json(path: &Path, limits: &Limits) -> Result<Option<Value>> {
     let Some(text) = read(path, limits.json_file)? else { return Ok(None) };
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|e| Error::Format { path: path.into(), format: "JSON", detail: e.to_string() })
+    serde_json::from_str(&text).map(Some).map_err(|e| Error::Format {
+        path: path.into(),
+        format: "JSON",
+        detail: e.to_string(),
+    })
 }

@@ -9,9 +9,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use minijinja::machinery::{
-    CodeGenerator, Instruction, Instructions, Token, WhitespaceConfig, parse, tokenize,
-};
+use minijinja::machinery::{CodeGenerator, Instruction, Instructions, Token, WhitespaceConfig, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value};
@@ -43,26 +41,13 @@ impl Meter {
     /// A meter for an output of at most `longest` bytes.
     pub fn new(longest: usize) -> Arc<Self> {
         let longest = longest as u64;
-        Arc::new(Self {
-            spent: AtomicU64::new(0),
-            cap: longest * WORK,
-            written: AtomicU64::new(0),
-            longest,
-        })
+        Arc::new(Self { spent: AtomicU64::new(0), cap: longest * WORK, written: AtomicU64::new(0), longest })
     }
 
     /// Adds work.
     pub fn charge(&self, bytes: u64) -> Result<(), Error> {
-        if self
-            .spent
-            .fetch_add(bytes, Ordering::Relaxed)
-            .saturating_add(bytes)
-            > self.cap
-        {
-            return Err(refused(format!(
-                "the template handles over {} bytes to render",
-                self.cap
-            )));
+        if self.spent.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.cap {
+            return Err(refused(format!("the template handles over {} bytes to render", self.cap)));
         }
         Ok(())
     }
@@ -70,10 +55,7 @@ impl Meter {
     /// Adds a string that is about to be made.
     pub fn string(&self, bytes: u64) -> Result<(), Error> {
         if bytes > self.longest {
-            return Err(refused(format!(
-                "a string would take {bytes} bytes, over the cap of {}",
-                self.longest
-            )));
+            return Err(refused(format!("a string would take {bytes} bytes, over the cap of {}", self.longest)));
         }
         self.charge(bytes)
     }
@@ -81,10 +63,7 @@ impl Meter {
     /// Adds output, captured or final.
     fn write(&self, bytes: u64) -> Result<(), Error> {
         if self.written.fetch_add(bytes, Ordering::Relaxed) + bytes > self.longest {
-            return Err(refused(format!(
-                "the output is over the cap of {} bytes",
-                self.longest
-            )));
+            return Err(refused(format!("the output is over the cap of {} bytes", self.longest)));
         }
         self.charge(bytes)
     }
@@ -98,13 +77,7 @@ impl Meter {
         self.charge(elements * 16)
     }
 
-    fn walk(
-        &self,
-        value: &Value,
-        depth: usize,
-        elements: &mut u64,
-        bytes: &mut u64,
-    ) -> Result<(), Error> {
+    fn walk(&self, value: &Value, depth: usize, elements: &mut u64, bytes: &mut u64) -> Result<(), Error> {
         *elements += 1;
         if depth > DEPTH || *elements > ELEMENTS || *bytes > self.longest {
             return Err(refused(format!(
@@ -142,23 +115,21 @@ fn text(value: &Value) -> &str {
 
 /// Namespaces are the only values a template can change. They look like maps but may hold themselves.
 fn is_namespace(value: &Value) -> bool {
-    value
-        .as_object()
-        .is_some_and(|object| object.type_name().ends_with("::Namespace"))
+    value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
 }
 
 /// Whether a value holds or is something other than text, numbers, lists and maps. Bounded by [`Meter::value`].
 fn holds_objects(value: &Value) -> bool {
     match value.kind() {
         ValueKind::Plain | ValueKind::Invalid => true,
-        ValueKind::Seq | ValueKind::Iterable => value
-            .try_iter()
-            .is_ok_and(|mut items| items.any(|v| holds_objects(&v))),
+        ValueKind::Seq | ValueKind::Iterable => {
+            value.try_iter().is_ok_and(|mut items| items.any(|v| holds_objects(&v)))
+        }
         ValueKind::Map => {
             is_namespace(value)
-                || value.try_iter().is_ok_and(|mut keys| {
-                    keys.any(|k| value.get_item(&k).is_ok_and(|v| holds_objects(&v)))
-                })
+                || value
+                    .try_iter()
+                    .is_ok_and(|mut keys| keys.any(|k| value.get_item(&k).is_ok_and(|v| holds_objects(&v))))
         }
         _ => false,
     }
@@ -166,11 +137,7 @@ fn holds_objects(value: &Value) -> bool {
 
 /// How the templates are read: as transformers sets jinja2 up.
 fn white_space() -> WhitespaceConfig {
-    WhitespaceConfig {
-        keep_trailing_newline: false,
-        lstrip_blocks: true,
-        trim_blocks: true,
-    }
+    WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true }
 }
 
 /// Counts the tokens and keeps the compiler from multiplying constants, which it would do at any size: every `*` gets
@@ -181,9 +148,7 @@ pub fn prepare(source: &str) -> Result<String, Error> {
     for (count, token) in tokenize(source, false, SyntaxConfig, white_space()).enumerate() {
         let (token, span) = token?;
         if count >= TOKENS {
-            return Err(refused(format!(
-                "the template has over {TOKENS} lexical tokens"
-            )));
+            return Err(refused(format!("the template has over {TOKENS} lexical tokens")));
         }
         if matches!(token, Token::Mul) {
             let end = span.end_offset as usize;
@@ -203,9 +168,7 @@ pub fn compile(prepared: &str) -> Result<Instructions<'_>, Error> {
     generator.compile_stmt(&tree);
     let (plain, blocks) = generator.finish();
     if !blocks.is_empty() {
-        return Err(refused(
-            "blocks are for templates of several files; a chat template is one",
-        ));
+        return Err(refused("blocks are for templates of several files; a chat template is one"));
     }
     let mut guarded = Vec::new();
     // New position of every old instruction; jumps are translated with it.
@@ -214,19 +177,10 @@ pub fn compile(prepared: &str) -> Result<Instructions<'_>, Error> {
     while let Some(instruction) = plain.get(at) {
         moved.push(guarded.len() as u32);
         let line = plain.get_line(at).unwrap_or(1) as u16;
-        if matches!(
-            instruction,
-            Instruction::Include(_) | Instruction::LoadBlocks | Instruction::ExportLocals
-        ) {
-            return Err(refused(format!(
-                "line {line} includes, extends or imports another template; there is none"
-            )));
+        if matches!(instruction, Instruction::Include(_) | Instruction::LoadBlocks | Instruction::ExportLocals) {
+            return Err(refused(format!("line {line} includes, extends or imports another template; there is none")));
         }
-        guarded.extend(
-            guard(instruction.clone())
-                .into_iter()
-                .map(|instruction| (instruction, line)),
-        );
+        guarded.extend(guard(instruction.clone()).into_iter().map(|instruction| (instruction, line)));
         at += 1;
     }
     moved.push(guarded.len() as u32);
@@ -259,13 +213,7 @@ fn guard(instruction: Instruction<'_>) -> Vec<Instruction<'_>> {
         I::Mul => vec![call("*", 2)],
         I::Slice => vec![call("[:]", 4)],
         I::Eq | I::Ne | I::Gt | I::Gte | I::Lt | I::Lte | I::In | I::CompareAndPreserve(_) => {
-            vec![
-                call("read!", 1),
-                I::Swap,
-                call("read!", 1),
-                I::Swap,
-                instruction,
-            ]
+            vec![call("read!", 1), I::Swap, call("read!", 1), I::Swap, instruction]
         }
         I::GetItem => vec![I::Swap, call("index!", 1), I::Swap, I::GetItem],
         I::SetAttr(_) => vec![I::Swap, call("store!", 1), I::Swap, instruction],
@@ -287,16 +235,12 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let m = meter.clone();
     environment.add_function("read!", move |value: Value| m.value(&value).map(|()| value));
     let m = meter.clone();
-    environment.add_function("index!", move |value: Value| {
-        m.charge(text(&value).len() as u64).map(|()| value)
-    });
+    environment.add_function("index!", move |value: Value| m.charge(text(&value).len() as u64).map(|()| value));
     let m = meter.clone();
     environment.add_function("store!", move |value: Value| {
         m.value(&value)?;
         if holds_objects(&value) {
-            return Err(refused(
-                "namespaces may hold text, numbers, lists and maps only",
-            ));
+            return Err(refused("namespaces may hold text, numbers, lists and maps only"));
         }
         Ok(value)
     });
@@ -311,13 +255,10 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let m = meter.clone();
     environment.add_function("*", move |a: Value, b: Value| multiply(&a, &b, &m));
     let m = meter.clone();
-    environment.add_function(
-        "[:]",
-        move |value: Value, start: Value, stop: Value, step: Value| {
-            m.value(&value)?;
-            slice(&value, &start, &stop, &step)
-        },
-    );
+    environment.add_function("[:]", move |value: Value, start: Value, stop: Value, step: Value| {
+        m.value(&value)?;
+        slice(&value, &start, &stop, &step)
+    });
     let m = meter.clone();
     environment.set_formatter(move |out, _, value| {
         let text = python_text(value, &m)?;
@@ -331,11 +272,7 @@ fn is_list(value: &Value) -> bool {
 }
 
 fn mismatch(operator: &str, a: &Value, b: &Value) -> Error {
-    refused(format!(
-        "{operator} does not go between {} and {}",
-        a.kind(),
-        b.kind()
-    ))
+    refused(format!("{operator} does not go between {} and {}", a.kind(), b.kind()))
 }
 
 fn add(a: &Value, b: &Value, meter: &Meter) -> Result<Value, Error> {
@@ -366,9 +303,7 @@ fn multiply(a: &Value, b: &Value, meter: &Meter) -> Result<Value, Error> {
         let items: Vec<Value> = thing.try_iter()?.collect();
         let total = (items.len() as u64).saturating_mul(count);
         if total > ELEMENTS {
-            return Err(refused(format!(
-                "a list would have {total} elements, over the cap of {ELEMENTS}"
-            )));
+            return Err(refused(format!("a list would have {total} elements, over the cap of {ELEMENTS}")));
         }
         let repeated: Vec<Value> = items.iter().cycle().take(total as usize).cloned().collect();
         return Ok(Value::from(repeated));
@@ -376,12 +311,7 @@ fn multiply(a: &Value, b: &Value, meter: &Meter) -> Result<Value, Error> {
     numbers(a, b, i64::checked_mul, |x, y| x * y).ok_or_else(|| mismatch("*", a, b))
 }
 
-fn numbers(
-    a: &Value,
-    b: &Value,
-    whole: fn(i64, i64) -> Option<i64>,
-    real: fn(f64, f64) -> f64,
-) -> Option<Value> {
+fn numbers(a: &Value, b: &Value, whole: fn(i64, i64) -> Option<i64>, real: fn(f64, f64) -> f64) -> Option<Value> {
     if let (Some(x), Some(y)) = (a.as_i64(), b.as_i64()) {
         return whole(x, y).map(Value::from);
     }

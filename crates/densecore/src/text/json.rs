@@ -22,26 +22,17 @@ type Loaded = (JsonEncoder, Table, Option<u32>, Vec<u32>);
 /// Reads the file and the `tokenizer_config.json` beside it.
 pub fn load(path: &Path, limits: &Limits) -> Result<Loaded> {
     let bytes = read(path, limits.tokenizer_file)?;
-    let bad = |detail: String| Error::Format {
-        path: path.into(),
-        format: "tokenizer.json",
-        detail,
-    };
+    let bad = |detail: String| Error::Format { path: path.into(), format: "tokenizer.json", detail };
     let description: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
     check(&description)?;
     drop(description);
     let mut encoder = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(e.to_string()))?;
     drop(bytes);
     encoder.with_padding(None);
-    encoder
-        .with_truncation(None)
-        .map_err(|e| bad(e.to_string()))?;
+    encoder.with_truncation(None).map_err(|e| bad(e.to_string()))?;
     encoder.set_encode_special_tokens(true);
     let table = table(&encoder, limits)?;
-    let (bos, eos) = match path
-        .parent()
-        .map(|folder| folder.join("tokenizer_config.json"))
-    {
+    let (bos, eos) = match path.parent().map(|folder| folder.join("tokenizer_config.json")) {
         Some(config) if config.is_file() => ends(&config, &table, limits)?,
         _ => (None, Vec::new()),
     };
@@ -49,9 +40,7 @@ pub fn load(path: &Path, limits: &Limits) -> Result<Loaded> {
 }
 
 fn read(path: &Path, cap: u64) -> Result<Vec<u8>> {
-    let length = std::fs::metadata(path)
-        .map_err(|e| Error::io("reading", path, e))?
-        .len();
+    let length = std::fs::metadata(path).map_err(|e| Error::io("reading", path, e))?.len();
     if length > cap {
         return Err(Error::Limit {
             what: format!("{} in bytes", path.display()),
@@ -79,11 +68,7 @@ fn check(description: &Value) -> Result<()> {
     }
     let decoder = &description["decoder"];
     let byte_level = |decoder: &Value| decoder["type"] == "ByteLevel";
-    let nested = || {
-        decoder["decoders"]
-            .as_array()
-            .is_some_and(|all| !all.is_empty() && all.iter().all(byte_level))
-    };
+    let nested = || decoder["decoders"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(byte_level));
     if !byte_level(decoder) && !nested() {
         return refuse("the decoder", &decoder["type"]);
     }
@@ -94,10 +79,7 @@ fn check(description: &Value) -> Result<()> {
     for token in description["added_tokens"].as_array().into_iter().flatten() {
         let flag = |name: &str| token[name].as_bool().unwrap_or(false);
         if flag("special") && (flag("lstrip") || flag("rstrip") || flag("single_word")) {
-            return refuse(
-                "a special token that takes white space or word ends along",
-                &token["content"],
-            );
+            return refuse("a special token that takes white space or word ends along", &token["content"]);
         }
     }
     Ok(())
@@ -106,11 +88,7 @@ fn check(description: &Value) -> Result<()> {
 fn table(encoder: &tokenizers::Tokenizer, limits: &Limits) -> Result<Table> {
     let vocabulary = encoder.get_vocab(true);
     let added = encoder.get_added_tokens_decoder();
-    let count = vocabulary
-        .values()
-        .copied()
-        .max()
-        .map_or(0, |id| id as usize + 1);
+    let count = vocabulary.values().copied().max().map_or(0, |id| id as usize + 1);
     if count > limits.vocab {
         return Err(Error::Limit {
             what: "the largest token id".into(),
@@ -129,10 +107,7 @@ fn table(encoder: &tokenizers::Tokenizer, limits: &Limits) -> Result<Table> {
         tokens[*id as usize] = (spelled.as_str(), kind);
     }
     if let ModelWrapper::BPE(model) = encoder.get_model()
-        && let Some(id) = model
-            .unk_token
-            .as_ref()
-            .and_then(|name| vocabulary.get(name))
+        && let Some(id) = model.unk_token.as_ref().and_then(|name| vocabulary.get(name))
         && tokens[*id as usize].1 == Kind::Normal
     {
         tokens[*id as usize].1 = Kind::Unknown;
@@ -149,9 +124,7 @@ fn ends(path: &Path, table: &Table, limits: &Limits) -> Result<(Option<u32>, Vec
         detail: e.to_string(),
     })?;
     let id = |key: &str| {
-        let name = config[key]
-            .as_str()
-            .or_else(|| config[key]["content"].as_str())?;
+        let name = config[key].as_str().or_else(|| config[key]["content"].as_str())?;
         table.find(name.as_bytes())
     };
     Ok((id("bos_token"), id("eos_token").into_iter().collect()))
@@ -160,10 +133,7 @@ fn ends(path: &Path, table: &Table, limits: &Limits) -> Result<(Option<u32>, Vec
 impl JsonEncoder {
     /// Appends the ids of a text without special tokens.
     pub fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let encoding = self
-            .0
-            .encode_fast(text, false)
-            .map_err(|e| Error::Tokenizer(e.to_string()))?;
+        let encoding = self.0.encode_fast(text, false).map_err(|e| Error::Tokenizer(e.to_string()))?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }

@@ -53,39 +53,12 @@ const GPT2: &[&str] = &[
     "trillion",
     "granite-docling",
 ];
-const SMOLLM: &[&str] = &[
-    "smollm",
-    "starcoder",
-    "refact",
-    "command-r",
-    "codeshell",
-    "exaone",
-    "minerva-7b",
-    "mellum2",
-];
-const LLAMA3: &[&str] = &[
-    "llama-bpe",
-    "llama3",
-    "llama-v3",
-    "falcon3",
-    "falcon-h1",
-    "pixtral",
-    "midm-2.0",
-    "lfm2",
-    "jina-v5-nano",
-];
+const SMOLLM: &[&str] = &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"];
+const LLAMA3: &[&str] =
+    &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"];
 const SMAUG: &[&str] = &["smaug-bpe", "dbrx"];
-const QWEN2: &[&str] = &[
-    "qwen2",
-    "deepseek-r1-qwen",
-    "kormo",
-    "f2llmv2",
-    "stablelm2",
-    "hunyuan",
-    "solar-open",
-    "megrez",
-    "grok-2",
-];
+const QWEN2: &[&str] =
+    &["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "hunyuan", "solar-open", "megrez", "grok-2"];
 const QWEN35: &[&str] = &["qwen35"];
 const DEFAULT: &[&str] = &["default"];
 
@@ -101,11 +74,7 @@ const FAMILIES: &[(&[&str], &[Pass], bool)] = &[
     (GPT2, &[Pass::Gpt2], false),
     (QWEN35, &[words(1, true)], false),
     (SMAUG, &[words(3, false)], false),
-    (
-        DEFAULT,
-        &[Pass::Signs, Pass::Gpt2, Pass::Numbers, Pass::Threes],
-        false,
-    ),
+    (DEFAULT, &[Pass::Signs, Pass::Gpt2, Pass::Numbers, Pass::Threes], false),
 ];
 
 impl PreTokenizer {
@@ -113,16 +82,10 @@ impl PreTokenizer {
     pub fn named(name: &str) -> Result<Self> {
         for (names, passes, whole_words) in FAMILIES {
             if names.contains(&name) {
-                return Ok(Self {
-                    passes,
-                    whole_words: *whole_words,
-                });
+                return Ok(Self { passes, whole_words: *whole_words });
             }
         }
-        let known: Vec<&str> = FAMILIES
-            .iter()
-            .flat_map(|(names, ..)| names.iter().copied())
-            .collect();
+        let known: Vec<&str> = FAMILIES.iter().flat_map(|(names, ..)| names.iter().copied()).collect();
         Err(Error::unsupported(
             "the pre-tokenizer",
             format!("{name:?}"),
@@ -171,22 +134,16 @@ impl Pass {
                 _ => run(rest, |c| !is_number(c)),
             }),
             Self::Numbers => cut_all(text, out, |rest| alternate(rest, is_number)),
-            Self::Signs => cut_all(text, out, |rest| {
-                alternate(rest, |c| {
-                    class(c) == Class::Punctuation || "$+<=>^~|".contains(c)
-                })
-            }),
+            Self::Signs => {
+                cut_all(text, out, |rest| alternate(rest, |c| class(c) == Class::Punctuation || "$+<=>^~|".contains(c)))
+            }
             Self::Threes => cut_threes(text, out),
         }
     }
 }
 
 /// Repeats `length_of_next` until the text is used up. Every length is at least one character.
-fn cut_all<'a>(
-    mut text: &'a str,
-    out: &mut dyn FnMut(&'a str),
-    length_of_next: impl Fn(&str) -> usize,
-) {
+fn cut_all<'a>(mut text: &'a str, out: &mut dyn FnMut(&'a str), length_of_next: impl Fn(&str) -> usize) {
     while !text.is_empty() {
         let (word, rest) = text.split_at(length_of_next(text));
         out(word);
@@ -234,9 +191,7 @@ fn is_sign(c: char) -> bool {
 
 /// Bytes of the longest prefix of which every character satisfies `is`.
 fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
-    text.char_indices()
-        .find(|&(_, c)| !is(c))
-        .map_or(text.len(), |(at, _)| at)
+    text.char_indices().find(|&(_, c)| !is(c)).map_or(text.len(), |(at, _)| at)
 }
 
 /// The length of an English contraction that starts here (`'s 't 'm 'd 're 've 'll`), or 0.
@@ -244,10 +199,7 @@ fn contraction(text: &str, any_case: bool) -> usize {
     let [b'\'', rest @ ..] = text.as_bytes() else {
         return 0;
     };
-    let letter = |at: usize| {
-        rest.get(at)
-            .map(|b| if any_case { b.to_ascii_lowercase() } else { *b })
-    };
+    let letter = |at: usize| rest.get(at).map(|b| if any_case { b.to_ascii_lowercase() } else { *b });
     match (letter(0), letter(1)) {
         (Some(b's' | b't' | b'm' | b'd'), _) => 2,
         (Some(b'r' | b'v'), Some(b'e')) | (Some(b'l'), Some(b'l')) => 3,
@@ -280,11 +232,7 @@ fn gpt2_word(text: &str) -> usize {
         Some(Class::White) | None => 0,
         Some(_) => run(body, is_sign),
     };
-    if length > 0 {
-        lead + length
-    } else {
-        white(text)
-    }
+    if length > 0 { lead + length } else { white(text) }
 }
 
 fn modern_word(text: &str, digits: usize, marks: bool) -> usize {
@@ -304,19 +252,11 @@ fn modern_word(text: &str, digits: usize, marks: bool) -> usize {
     let second = chars.next();
     let kind = class(first);
     // One leading character of any kind but a line end or a number joins the letters after it.
-    if kind != Class::Number
-        && !matches!(first, '\r' | '\n')
-        && (is_letter(first) || second.is_some_and(is_letter))
-    {
+    if kind != Class::Number && !matches!(first, '\r' | '\n') && (is_letter(first) || second.is_some_and(is_letter)) {
         return first.len_utf8() + run(&text[first.len_utf8()..], is_letter);
     }
     if kind == Class::Number {
-        return text
-            .chars()
-            .take(digits)
-            .take_while(|&c| is_number(c))
-            .map(char::len_utf8)
-            .sum();
+        return text.chars().take(digits).take_while(|&c| is_number(c)).map(char::len_utf8).sum();
     }
     let sign = |c: char| is_sign(c) && !(marks && class(c) == Class::Mark);
     let lead = usize::from(first == ' ');
@@ -326,10 +266,7 @@ fn modern_word(text: &str, digits: usize, marks: bool) -> usize {
         return end + run(&text[end..], |c| matches!(c, '\r' | '\n'));
     }
     let length = run(text, |c| class(c) == Class::White);
-    if let Some(last_line_end) = text.as_bytes()[..length]
-        .iter()
-        .rposition(|b| matches!(b, b'\r' | b'\n'))
-    {
+    if let Some(last_line_end) = text.as_bytes()[..length].iter().rposition(|b| matches!(b, b'\r' | b'\n')) {
         return last_line_end + 1;
     }
     white(text)

@@ -25,22 +25,13 @@ impl Marks {
         for text in texts {
             // All characters of plane 15 begin with this byte in UTF-8, which other text rarely holds.
             if text.as_bytes().contains(&0xF3) {
-                used.extend(
-                    text.chars()
-                        .filter(|c| (FIRST..=LAST).contains(&(*c as u32))),
-                );
+                used.extend(text.chars().filter(|c| (FIRST..=LAST).contains(&(*c as u32))));
             }
         }
-        let mark = (FIRST..=LAST)
-            .filter_map(char::from_u32)
-            .find(|c| !used.contains(c));
-        let mark = mark.ok_or_else(|| {
-            Error::Template("the chat uses all private-use characters; remove some".into())
-        })?;
-        Ok(Self {
-            mark,
-            meanings: Vec::new(),
-        })
+        let mark = (FIRST..=LAST).filter_map(char::from_u32).find(|c| !used.contains(c));
+        let mark =
+            mark.ok_or_else(|| Error::Template("the chat uses all private-use characters; remove some".into()))?;
+        Ok(Self { mark, meanings: Vec::new() })
     }
 
     fn stand_in(&mut self, meaning: Rendered, out: &mut String) {
@@ -94,13 +85,8 @@ impl Marks {
                 }
                 continue;
             }
-            let number = part
-                .parse()
-                .ok()
-                .filter(|number: &usize| number.to_string() == part);
-            let Some((number, meaning)) =
-                number.and_then(|number| Some((number, self.meanings.get(number)?)))
-            else {
+            let number = part.parse().ok().filter(|number: &usize| number.to_string() == part);
+            let Some((number, meaning)) = number.and_then(|number| Some((number, self.meanings.get(number)?))) else {
                 return Err(self.altered());
             };
             if seen[number] && matches!(meaning, Rendered::Slot(_)) {

@@ -23,14 +23,8 @@ pub struct Specials {
 impl Specials {
     /// Looks for these ids of the table.
     pub fn new(table: &Table, ids: impl Iterator<Item = u32>) -> Self {
-        let mut tokens: Vec<(Box<str>, u32)> = ids
-            .filter_map(|id| {
-                table
-                    .name(id)
-                    .filter(|name| !name.is_empty())
-                    .map(|name| (name.into(), id))
-            })
-            .collect();
+        let mut tokens: Vec<(Box<str>, u32)> =
+            ids.filter_map(|id| table.name(id).filter(|name| !name.is_empty()).map(|name| (name.into(), id))).collect();
         if tokens.is_empty() {
             return Self::default();
         }

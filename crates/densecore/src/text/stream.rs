@@ -13,11 +13,7 @@ pub struct TokenStream {
 
 impl TokenStream {
     pub(super) fn new(tokenizer: Tokenizer, keep_special: bool) -> Self {
-        Self {
-            tokenizer,
-            keep_special,
-            pending: Vec::new(),
-        }
+        Self { tokenizer, keep_special, pending: Vec::new() }
     }
 
     /// Takes one id and returns the text that is complete with it; an id outside the vocabulary stands for nothing.
@@ -25,8 +21,7 @@ impl TokenStream {
         if !self.keep_special && self.tokenizer.is_special(id) {
             return String::new();
         }
-        self.pending
-            .extend_from_slice(self.tokenizer.token_bytes(id).unwrap_or_default());
+        self.pending.extend_from_slice(self.tokenizer.token_bytes(id).unwrap_or_default());
         let mut text = String::new();
         let used = drain_complete(&self.pending, &mut text);
         self.pending.drain(..used);

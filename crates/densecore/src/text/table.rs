@@ -56,11 +56,7 @@ impl Strings {
     fn get(&self, index: u32) -> Option<&[u8]> {
         let index = index as usize;
         let end = *self.ends.get(index)? as usize;
-        let start = if index == 0 {
-            0
-        } else {
-            self.ends[index - 1] as usize
-        };
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         Some(&self.data[start..end])
     }
 }
@@ -103,9 +99,7 @@ impl Table {
 
     fn push(&mut self, id: u32, spelled: &str, kind: Kind) -> Result<()> {
         if self.spelled.data.len() + spelled.len() > u32::MAX as usize {
-            return Err(Error::Tokenizer(
-                "the vocabulary is over 4 GiB of text".into(),
-            ));
+            return Err(Error::Tokenizer("the vocabulary is over 4 GiB of text".into()));
         }
         self.spelled.push(spelled.as_bytes());
         if kind == Kind::Normal {

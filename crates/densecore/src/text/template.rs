@@ -42,10 +42,7 @@ pub struct Message {
 impl Message {
     /// A message of plain text.
     pub fn text(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self {
-            role: role.into(),
-            content: vec![Piece::Text(content.into())],
-        }
+        Self { role: role.into(), content: vec![Piece::Text(content.into())] }
     }
 }
 
@@ -83,20 +80,13 @@ pub struct ChatTemplate {
 
 impl ChatTemplate {
     /// Checks and keeps a template. `bos` and `eos` are the names of the begin and end tokens, for templates that write them.
-    pub fn from_source(
-        source: &str,
-        bos: Option<String>,
-        eos: Option<String>,
-        limits: &Limits,
-    ) -> Result<Self> {
+    pub fn from_source(source: &str, bos: Option<String>, eos: Option<String>, limits: &Limits) -> Result<Self> {
         if source.len() > limits.template_source {
             return Err(Error::Limit {
                 what: "the chat template in bytes".into(),
                 value: source.len() as u64,
                 cap: limits.template_source as u64,
-                remedy:
-                    "raise Limits::template_source if the model is genuine, or give prompts as text"
-                        .into(),
+                remedy: "raise Limits::template_source if the model is genuine, or give prompts as text".into(),
             });
         }
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
@@ -105,14 +95,7 @@ impl ChatTemplate {
             compile(&prepared)?;
             Ok(prepared)
         })?;
-        Ok(Self {
-            source,
-            prepared,
-            bos,
-            eos,
-            output: limits.template_output,
-            fuel: limits.template_fuel,
-        })
+        Ok(Self { source, prepared, bos, eos, output: limits.template_output, fuel: limits.template_fuel })
     }
 
     /// The template as the model file holds it, line ends normalised.
@@ -162,10 +145,7 @@ impl ChatTemplate {
                     message.role
                 )));
             }
-            plain.push((
-                message.role.as_str(),
-                marks.content(tokenizer, &message.content),
-            ));
+            plain.push((message.role.as_str(), marks.content(tokenizer, &message.content)));
         }
         let rendered = self.run(&plain, add_generation_prompt)?;
         marks.split(&rendered)
@@ -221,20 +201,11 @@ impl ChatTemplate {
 
     /// Everything that is not a content but may reach the output.
     fn words(&self) -> impl Iterator<Item = &str> {
-        [
-            Some(self.source.as_str()),
-            self.bos.as_deref(),
-            self.eos.as_deref(),
-        ]
-        .into_iter()
-        .flatten()
+        [Some(self.source.as_str()), self.bos.as_deref(), self.eos.as_deref()].into_iter().flatten()
     }
 
     fn run(&self, messages: &[(&str, String)], add_generation_prompt: bool) -> Result<String> {
-        let given: usize = messages
-            .iter()
-            .map(|(role, content)| role.len() + content.len())
-            .sum();
+        let given: usize = messages.iter().map(|(role, content)| role.len() + content.len()).sum();
         if given > self.output {
             return Err(Error::Limit {
                 what: "the text of all messages in bytes".into(),
@@ -261,12 +232,7 @@ impl ChatTemplate {
         let messages: Vec<Value> = messages
             .iter()
             .map(|(role, content)| {
-                [
-                    ("role", Value::from(*role)),
-                    ("content", Value::from(content.as_str())),
-                ]
-                .into_iter()
-                .collect()
+                [("role", Value::from(*role)), ("content", Value::from(content.as_str()))].into_iter().collect()
             })
             .collect();
         let named = [("bos_token", &self.bos), ("eos_token", &self.eos)];
@@ -277,22 +243,12 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ]
         .into_iter()
-        .chain(
-            named
-                .into_iter()
-                .filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?)))),
-        )
+        .chain(named.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?)))))
         .collect();
         let instructions = compile(&self.prepared)?;
         let mut text = String::new();
         let mut output = make_string_output(&mut text);
-        Vm::new(&environment).eval(
-            &instructions,
-            context,
-            &BTreeMap::new(),
-            &mut output,
-            AutoEscape::None,
-        )?;
+        Vm::new(&environment).eval(&instructions, context, &BTreeMap::new(), &mut output, AutoEscape::None)?;
         drop(output);
         Ok(text)
     }
@@ -305,17 +261,12 @@ fn holds_special(tokenizer: &Tokenizer, text: &str) -> bool {
 }
 
 /// Runs `work` on a thread whose stack holds whatever the caps allow, so that no template can exhaust the caller's.
-fn on_own_stack<T: Send>(
-    work: impl FnOnce() -> std::result::Result<T, minijinja::Error> + Send,
-) -> Result<T> {
+fn on_own_stack<T: Send>(work: impl FnOnce() -> std::result::Result<T, minijinja::Error> + Send) -> Result<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("chat template".into())
-            .stack_size(STACK)
-            .spawn_scoped(scope, work);
-        let thread = thread.map_err(|error| {
-            Error::Template(format!("no thread to run it on: {error}; free some memory"))
-        })?;
+        let thread =
+            std::thread::Builder::new().name("chat template".into()).stack_size(STACK).spawn_scoped(scope, work);
+        let thread =
+            thread.map_err(|error| Error::Template(format!("no thread to run it on: {error}; free some memory")))?;
         match thread.join() {
             Ok(result) => result.map_err(|error| describe(&error)),
             Err(_) => Err(Error::Internal("the template engine panicked".into())),
@@ -324,12 +275,8 @@ fn on_own_stack<T: Send>(
 }
 
 fn describe(error: &minijinja::Error) -> Error {
-    let place = error
-        .line()
-        .map_or_else(String::new, |line| format!(" (line {line})"));
-    let detail = error
-        .detail()
-        .map_or_else(String::new, |detail| format!(": {detail}"));
+    let place = error.line().map_or_else(String::new, |line| format!(" (line {line})"));
+    let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
     let mut text = format!("{}{detail}{place}", error.kind());
     if error.kind() == minijinja::ErrorKind::OutOfFuel {
         text = format!("the template does too much work{place}; give the prompt as text instead");

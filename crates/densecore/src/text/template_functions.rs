@@ -17,43 +17,24 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     install_tests(environment, meter);
     environment.add_function("namespace", functions::namespace);
     environment.add_function("dict", functions::dict);
-    environment.add_function(
-        "range",
-        |first: i64, second: Option<i64>, third: Option<i64>| {
-            let (start, stop) = second.map_or((0, first), |stop| (first, stop));
-            let step = third.unwrap_or(1);
-            if step == 0 {
-                return Err(refused("range() goes in steps of 0"));
-            }
-            let count = (i128::from(stop) - i128::from(start))
-                .unsigned_abs()
-                .div_ceil(u128::from(step.unsigned_abs()));
-            if (stop > start) == (step > 0) && count > u128::from(ELEMENTS) {
-                return Err(refused(format!(
-                    "range() has {count} elements, over the cap of {ELEMENTS}"
-                )));
-            }
-            let numbers = std::iter::successors(Some(start), |at| at.checked_add(step));
-            Ok(Value::from(
-                numbers
-                    .take_while(|at| if step > 0 { *at < stop } else { *at > stop })
-                    .collect::<Vec<_>>(),
-            ))
-        },
-    );
-    environment.add_function(
-        "raise_exception",
-        |message: String| -> Result<Value, Error> {
-            Err(Error::new(
-                ErrorKind::InvalidOperation,
-                format!("the template refuses: {message}"),
-            ))
-        },
-    );
+    environment.add_function("range", |first: i64, second: Option<i64>, third: Option<i64>| {
+        let (start, stop) = second.map_or((0, first), |stop| (first, stop));
+        let step = third.unwrap_or(1);
+        if step == 0 {
+            return Err(refused("range() goes in steps of 0"));
+        }
+        let count = (i128::from(stop) - i128::from(start)).unsigned_abs().div_ceil(u128::from(step.unsigned_abs()));
+        if (stop > start) == (step > 0) && count > u128::from(ELEMENTS) {
+            return Err(refused(format!("range() has {count} elements, over the cap of {ELEMENTS}")));
+        }
+        let numbers = std::iter::successors(Some(start), |at| at.checked_add(step));
+        Ok(Value::from(numbers.take_while(|at| if step > 0 { *at < stop } else { *at > stop }).collect::<Vec<_>>()))
+    });
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, format!("the template refuses: {message}")))
+    });
     environment.add_function("strftime_now", |format: &str| {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |elapsed| elapsed.as_secs());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
         strftime(format, now)
     });
     let m = meter.clone();
@@ -69,9 +50,7 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
                 return join(items, Some(text), &m);
             }
             ("format", ..) => {
-                return Err(refused(
-                    "str.format is not available in chat templates; use ~",
-                ));
+                return Err(refused("str.format is not available in chat templates; use ~"));
             }
             _ => {}
         }
@@ -99,10 +78,7 @@ fn join(items: &Value, separator: Option<&str>, meter: &Meter) -> Result<Value, 
         joined.push_str(&python_text(&item, meter)?);
         meter.charge(separator.map_or(0, str::len) as u64)?;
         if joined.len() as u64 > meter.longest {
-            return Err(refused(format!(
-                "joined text is over the cap of {} bytes",
-                meter.longest
-            )));
+            return Err(refused(format!("joined text is over the cap of {} bytes", meter.longest)));
         }
     }
     Ok(Value::from(joined))
@@ -143,9 +119,7 @@ fn install_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let m = meter.clone();
     environment.add_filter("string", move |value: Value| python_text(&value, &m));
     let m = meter.clone();
-    environment.add_filter("join", move |items: Value, separator: Option<&str>| {
-        join(&items, separator, &m)
-    });
+    environment.add_filter("join", move |items: Value, separator: Option<&str>| join(&items, separator, &m));
     let m = meter.clone();
     environment.add_filter("replace", move |text: &str, from: &str, to: &str| {
         grown(text, from, to, &m)?;
@@ -156,23 +130,12 @@ fn install_filters(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         "indent",
         move |text: &str, width: Option<usize>, first: Option<bool>, blank: Option<bool>| {
             let width = width.unwrap_or(4);
-            m.string(
-                (text.lines().count() as u64 + 1)
-                    .saturating_mul(width as u64)
-                    .saturating_add(text.len() as u64),
-            )?;
+            m.string((text.lines().count() as u64 + 1).saturating_mul(width as u64).saturating_add(text.len() as u64))?;
             let pad = " ".repeat(width);
             let lines = text.split('\n').enumerate().map(|(index, line)| {
-                let padded = if index == 0 {
-                    first.unwrap_or(false)
-                } else {
-                    blank.unwrap_or(false) || !line.is_empty()
-                };
-                if padded {
-                    format!("{pad}{line}")
-                } else {
-                    line.to_string()
-                }
+                let padded =
+                    if index == 0 { first.unwrap_or(false) } else { blank.unwrap_or(false) || !line.is_empty() };
+                if padded { format!("{pad}{line}") } else { line.to_string() }
             });
             Ok::<_, Error>(lines.collect::<Vec<_>>().join("\n"))
         },
@@ -211,14 +174,9 @@ fn install_tests(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     environment.add_test("divisibleby", tests::is_divisibleby);
     // In Python a string and a mapping are sequences to this test too.
     environment.add_test("sequence", |value: &Value| {
-        matches!(
-            value.kind(),
-            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::String
-        )
+        matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::String)
     });
-    environment.add_test("callable", |value: &Value| {
-        matches!(value.kind(), ValueKind::Plain)
-    });
+    environment.add_test("callable", |value: &Value| matches!(value.kind(), ValueKind::Plain));
     let comparisons: [(&'static [&'static str], Compare); 4] = [
         (&["eq", "equalto", "=="], |a, b| a == b),
         (&["ne", "!="], |a, b| a != b),
@@ -236,15 +194,12 @@ fn install_tests(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         }
     }
     let m = meter.clone();
-    environment.add_test(
-        "in",
-        move |state: &State, a: &Value, rest: Rest<Value>| match &rest[..] {
-            [b] => {
-                m.value(a)?;
-                m.value(b)?;
-                tests::is_in(state, a, b)
-            }
-            _ => Err(refused("the test \"in\" takes one argument")),
-        },
-    );
+    environment.add_test("in", move |state: &State, a: &Value, rest: Rest<Value>| match &rest[..] {
+        [b] => {
+            m.value(a)?;
+            m.value(b)?;
+            tests::is_in(state, a, b)
+        }
+        _ => Err(refused("the test \"in\" takes one argument")),
+    });
 }

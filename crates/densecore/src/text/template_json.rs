@@ -17,10 +17,7 @@ pub fn write(
     meter: &Meter,
 ) -> Result<(), Error> {
     if out.len() as u64 > meter.longest {
-        return Err(refused(format!(
-            "JSON text is over the cap of {} bytes",
-            meter.longest
-        )));
+        return Err(refused(format!("JSON text is over the cap of {} bytes", meter.longest)));
     }
     let items: Vec<(Option<Value>, Value)> = match value.kind() {
         ValueKind::None => {
@@ -39,22 +36,14 @@ pub fn write(
             string(value.as_str().unwrap_or_default(), ascii, out);
             return Ok(());
         }
-        ValueKind::Seq | ValueKind::Iterable => {
-            value.try_iter()?.map(|item| (None, item)).collect()
-        }
+        ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.map(|item| (None, item)).collect(),
         ValueKind::Map => {
-            let pairs = value
-                .try_iter()?
-                .map(|key| value.get_item(&key).map(|item| (Some(key), item)));
+            let pairs = value.try_iter()?.map(|key| value.get_item(&key).map(|item| (Some(key), item)));
             pairs.collect::<Result<_, _>>()?
         }
         kind => return Err(refused(format!("a {kind} value has no JSON form"))),
     };
-    let (open, close) = if value.kind() == ValueKind::Map {
-        ('{', '}')
-    } else {
-        ('[', ']')
-    };
+    let (open, close) = if value.kind() == ValueKind::Map { ('{', '}') } else { ('[', ']') };
     let line = |out: &mut String, level: usize| {
         if let Some(width) = indent {
             out.push('\n');

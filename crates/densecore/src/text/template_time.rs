@@ -20,40 +20,17 @@ pub fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
         "November",
         "December",
     ];
-    const DAYS: [&str; 7] = [
-        "Thursday",
-        "Friday",
-        "Saturday",
-        "Sunday",
-        "Monday",
-        "Tuesday",
-        "Wednesday",
-    ];
+    const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
     let days = seconds / 86_400;
     let (mut year, mut rest) = (1970, days);
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     while rest >= 365 + u64::from(leap(year)) {
         rest -= 365 + u64::from(leap(year));
         year += 1;
     }
     let day_of_year = rest + 1;
     let mut month = 0;
-    for length in [
-        31,
-        28 + u64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ] {
+    for length in [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
         if rest < length {
             break;
         }
@@ -74,11 +51,7 @@ pub fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
             directive = chars.next();
         }
         let number = |value: u64, width: usize| {
-            if plain {
-                value.to_string()
-            } else {
-                format!("{value:0width$}")
-            }
+            if plain { value.to_string() } else { format!("{value:0width$}") }
         };
         let written = match directive {
             Some('Y') => year.to_string(),
@@ -98,10 +71,7 @@ pub fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
             Some('F') => format!("{year}-{:02}-{:02}", month + 1, rest + 1),
             Some('%') => "%".to_string(),
             other => {
-                return Err(refused(format!(
-                    "strftime_now does not know %{}",
-                    other.unwrap_or(' ')
-                )));
+                return Err(refused(format!("strftime_now does not know %{}", other.unwrap_or(' '))));
             }
         };
         out.push_str(&written);

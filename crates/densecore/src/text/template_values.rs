@@ -29,10 +29,7 @@ pub fn python_text(value: &Value, meter: &Meter) -> Result<String, Error> {
 fn literal(value: &Value, out: &mut String, meter: &Meter) -> Result<(), Error> {
     meter.string(out.len() as u64 / 64)?;
     if out.len() as u64 > meter.longest {
-        return Err(refused(format!(
-            "a value is over {} bytes as text",
-            meter.longest
-        )));
+        return Err(refused(format!("a value is over {} bytes as text", meter.longest)));
     }
     match value.kind() {
         ValueKind::None | ValueKind::Undefined => out.push_str("None"),
@@ -65,11 +62,7 @@ fn literal(value: &Value, out: &mut String, meter: &Meter) -> Result<(), Error> 
 }
 
 fn quote(text: &str, out: &mut String) {
-    let mark = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
+    let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(mark);
     for c in text.chars() {
         match c {
@@ -96,10 +89,7 @@ pub fn slice(value: &Value, start: &Value, stop: &Value, step: &Value) -> Result
         if value.is_none() || value.is_undefined() {
             return Ok(None);
         }
-        value
-            .as_i64()
-            .map(Some)
-            .ok_or_else(|| refused(format!("a slice bound is {value}, not a whole number")))
+        value.as_i64().map(Some).ok_or_else(|| refused(format!("a slice bound is {value}, not a whole number")))
     };
     let (start, stop, step) = (bound(start)?, bound(stop)?, bound(step)?.unwrap_or(1));
     if step == 0 {
@@ -107,42 +97,21 @@ pub fn slice(value: &Value, start: &Value, stop: &Value, step: &Value) -> Result
     }
     if let Some(text) = value.as_str() {
         let chars: Vec<char> = text.chars().collect();
-        return Ok(Value::from(
-            steps(chars.len(), start, stop, step)
-                .map(|at| chars[at])
-                .collect::<String>(),
-        ));
+        return Ok(Value::from(steps(chars.len(), start, stop, step).map(|at| chars[at]).collect::<String>()));
     }
     if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
         return Err(refused(format!("a {} has no slices", value.kind())));
     }
     let items: Vec<Value> = value.try_iter()?.collect();
-    Ok(Value::from(
-        steps(items.len(), start, stop, step)
-            .map(|at| items[at].clone())
-            .collect::<Vec<_>>(),
-    ))
+    Ok(Value::from(steps(items.len(), start, stop, step).map(|at| items[at].clone()).collect::<Vec<_>>()))
 }
 
 /// The positions a slice visits, all below `length`.
-fn steps(
-    length: usize,
-    start: Option<i64>,
-    stop: Option<i64>,
-    step: i64,
-) -> impl Iterator<Item = usize> {
+fn steps(length: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> impl Iterator<Item = usize> {
     let length = length as i64;
-    let (low, high) = if step > 0 {
-        (0, length)
-    } else {
-        (-1, length - 1)
-    };
+    let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };
     let clamp = |bound: i64| {
-        if bound < 0 {
-            bound.saturating_add(length).max(low)
-        } else {
-            bound.min(high)
-        }
+        if bound < 0 { bound.saturating_add(length).max(low) } else { bound.min(high) }
     };
     let first = start.map_or(if step > 0 { low } else { high }, clamp);
     let end = stop.map_or(if step > 0 { high } else { low }, clamp);

@@ -60,10 +60,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum Encoder {
-    Merges {
-        merges: Box<Merges>,
-        pre: PreTokenizer,
-    },
+    Merges { merges: Box<Merges>, pre: PreTokenizer },
     Json(Box<JsonEncoder>),
 }
 
@@ -116,17 +113,8 @@ impl Tokenizer {
                 vocabulary.kinds.len()
             )));
         }
-        let kind = |id: usize| {
-            vocabulary
-                .kinds
-                .get(id)
-                .map_or(Kind::Normal, |number| Kind::from_gguf(*number))
-        };
-        let tokens = vocabulary
-            .tokens
-            .iter()
-            .enumerate()
-            .map(|(id, spelled)| (*spelled, kind(id)));
+        let kind = |id: usize| vocabulary.kinds.get(id).map_or(Kind::Normal, |number| Kind::from_gguf(*number));
+        let tokens = vocabulary.tokens.iter().enumerate().map(|(id, spelled)| (*spelled, kind(id)));
         let mut table = Table::new(tokens)?;
         let merges = Box::new(Merges::new(&table, vocabulary.merges.iter().copied())?);
         for name in ENDS.iter().chain(MARKERS) {
@@ -153,23 +141,13 @@ impl Tokenizer {
         }
         // A file without the key was written before pre-tokenizers had names: there is no telling how it cuts.
         let pre = file.meta_str("tokenizer.ggml.pre")?.unwrap_or("missing");
-        let id = |key: &str| -> Result<Option<u32>> {
-            Ok(file.meta_u64(key)?.and_then(|id| u32::try_from(id).ok()))
-        };
+        let id = |key: &str| -> Result<Option<u32>> { Ok(file.meta_u64(key)?.and_then(|id| u32::try_from(id).ok())) };
         let mut eos = Vec::new();
-        for key in [
-            "tokenizer.ggml.eos_token_id",
-            "tokenizer.ggml.eot_token_id",
-            "tokenizer.ggml.eom_token_id",
-        ] {
+        for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
             eos.extend(id(key)?);
         }
         let kinds_key = "tokenizer.ggml.token_type";
-        let kinds = if file.meta_has(kinds_key) {
-            file.meta_i32_array(kinds_key)?.collect()
-        } else {
-            Vec::new()
-        };
+        let kinds = if file.meta_has(kinds_key) { file.meta_i32_array(kinds_key)?.collect() } else { Vec::new() };
         let vocabulary = Vocabulary {
             tokens: file.meta_str_array("tokenizer.ggml.tokens")?.collect(),
             kinds,
@@ -187,13 +165,7 @@ impl Tokenizer {
         Self::assemble(table, Encoder::Json(Box::new(encoder)), bos, &eos, limits)
     }
 
-    fn assemble(
-        table: Table,
-        encoder: Encoder,
-        bos: Option<u32>,
-        eos: &[u32],
-        limits: &Limits,
-    ) -> Result<Self> {
+    fn assemble(table: Table, encoder: Encoder, bos: Option<u32>, eos: &[u32], limits: &Limits) -> Result<Self> {
         check_count(table.len(), limits)?;
         let count = table.len() as u32;
         for id in bos.iter().chain(eos) {
@@ -215,8 +187,7 @@ impl Tokenizer {
                 ends.push(id);
             }
         }
-        let listed: Vec<u32> =
-            of_kind(&[Kind::Control, Kind::Unknown, Kind::UserDefined]).collect();
+        let listed: Vec<u32> = of_kind(&[Kind::Control, Kind::Unknown, Kind::UserDefined]).collect();
         let always = match encoder {
             Encoder::Merges { .. } => Specials::new(&table, of_kind(&[Kind::UserDefined])),
             // The encoder finds the added tokens that are not special by itself.
@@ -226,16 +197,7 @@ impl Tokenizer {
             Encoder::Merges { .. } => Specials::new(&table, listed.iter().copied()),
             Encoder::Json(_) => Specials::new(&table, of_kind(&[Kind::Control, Kind::Unknown])),
         };
-        Ok(Self(Arc::new(Inner {
-            always,
-            parsed,
-            listed,
-            eos: ends,
-            bos,
-            longest: limits.text,
-            table,
-            encoder,
-        })))
+        Ok(Self(Arc::new(Inner { always, parsed, listed, eos: ends, bos, longest: limits.text, table, encoder })))
     }
 
     /// The ids of a text, without a begin token.
@@ -297,10 +259,7 @@ impl Tokenizer {
 
     /// Whether the id is no text: a control, unknown or unused token.
     pub fn is_special(&self, id: u32) -> bool {
-        matches!(
-            self.0.table.kind(id),
-            Some(Kind::Control | Kind::Unknown | Kind::Unused)
-        )
+        matches!(self.0.table.kind(id), Some(Kind::Control | Kind::Unknown | Kind::Unused))
     }
 
     /// The id of a token as its vocabulary spells it, such as `<|im_end|>` or `Ġthe`.
@@ -310,10 +269,7 @@ impl Tokenizer {
 
     /// The tokens that [`Special::Parse`] recognises.
     pub fn special_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
-        self.0
-            .listed
-            .iter()
-            .filter_map(|id| self.0.table.name(*id).map(|name| (*id, name)))
+        self.0.listed.iter().filter_map(|id| self.0.table.name(*id).map(|name| (*id, name)))
     }
 
     /// Finds special tokens in a text as [`Special::Parse`] does.
@@ -354,9 +310,7 @@ impl Tokenizer {
 
 fn check_count(count: usize, limits: &Limits) -> Result<()> {
     if count == 0 {
-        return Err(Error::Tokenizer(
-            "the vocabulary is empty; fetch the model again".into(),
-        ));
+        return Err(Error::Tokenizer("the vocabulary is empty; fetch the model again".into()));
     }
     if count > limits.vocab {
         return Err(Error::Limit {

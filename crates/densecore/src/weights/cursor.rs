@@ -32,10 +32,8 @@ impl<'a> Cursor<'a> {
 
     /// Steps over `len` bytes and says where they lie.
     pub fn skip(&mut self, len: u64, what: &str) -> Result<Range<usize>> {
-        let end = usize::try_from(len)
-            .ok()
-            .and_then(|len| self.at.checked_add(len))
-            .filter(|&end| end <= self.bytes.len());
+        let end =
+            usize::try_from(len).ok().and_then(|len| self.at.checked_add(len)).filter(|&end| end <= self.bytes.len());
         let Some(end) = end else {
             return Err(self.bad(format!(
                 "{what} needs {len} bytes at byte {} but the file has {} left; it is cut short or damaged: fetch it again",
@@ -88,20 +86,14 @@ impl<'a> Cursor<'a> {
         let range = self.skip(len, what)?;
         match std::str::from_utf8(&self.bytes[range.clone()]) {
             Ok(text) => Ok((text, range)),
-            Err(e) => Err(self.bad(format!(
-                "{what} at byte {} is not UTF-8 from its byte {}",
-                range.start,
-                e.valid_up_to()
-            ))),
+            Err(e) => {
+                Err(self.bad(format!("{what} at byte {} is not UTF-8 from its byte {}", range.start, e.valid_up_to())))
+            }
         }
     }
 }
 
 /// A GGUF error at `path`.
 pub(super) fn bad(path: &Path, detail: impl Into<String>) -> Error {
-    Error::Format {
-        path: path.into(),
-        format: "GGUF",
-        detail: detail.into(),
-    }
+    Error::Format { path: path.into(), format: "GGUF", detail: detail.into() }
 }

@@ -51,13 +51,7 @@ impl GgufFile {
         let tensors = cursor.u64("the tensor count")?;
         let entries = cursor.u64("the metadata count")?;
         bounded("tensors", tensors, limits.tensors, LEAST_TENSOR, &cursor)?;
-        bounded(
-            "metadata entries",
-            entries,
-            limits.metadata_entries,
-            LEAST_ENTRY,
-            &cursor,
-        )?;
+        bounded("metadata entries", entries, limits.metadata_entries, LEAST_ENTRY, &cursor)?;
         let metadata = metadata::read(&mut cursor, entries, limits)?;
         let alignment = alignment(&metadata, path)?;
 
@@ -157,8 +151,7 @@ impl GgufFile {
 
     /// An array of strings, borrowed from the map; an absent key is an error.
     pub fn meta_str_array(&self, key: &str) -> Result<StrArray<'_>> {
-        StrArray::new(self.map.bytes(), self.array(key)?)
-            .ok_or_else(|| self.mistyped(key, "an array of strings"))
+        StrArray::new(self.map.bytes(), self.array(key)?).ok_or_else(|| self.mistyped(key, "an array of strings"))
     }
 
     /// An array of integers that fit `i32`; an absent key is an error.
@@ -206,28 +199,15 @@ impl GgufFile {
         }
     }
 
-    fn scalar<'a, T>(
-        &'a self,
-        key: &str,
-        wanted: &str,
-        read: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>> {
+    fn scalar<'a, T>(&'a self, key: &str, wanted: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
         match self.metadata.get(key) {
             None => Ok(None),
-            Some(value) => read(value)
-                .map(Some)
-                .ok_or_else(|| self.mistyped(key, wanted)),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.mistyped(key, wanted)),
         }
     }
 
     fn mistyped(&self, key: &str, wanted: &str) -> Error {
-        bad(
-            &self.path,
-            format!(
-                "metadata key {key:?} is {}; it must be {wanted}",
-                self.describe(key)
-            ),
-        )
+        bad(&self.path, format!("metadata key {key:?} is {}; it must be {wanted}", self.describe(key)))
     }
 }
 
@@ -235,8 +215,8 @@ fn version(cursor: &mut Cursor<'_>, file: &[u8]) -> Result<u32> {
     cursor.skip(4, "the magic number")?;
     if file[..4] != *b"GGUF" {
         return Err(cursor.bad(format!(
-            "it starts with bytes {:02x?}, not \"GGUF\"; give a .gguf file or a safetensors folder",
-            &file[..4]
+            "it starts with \"{}\", not \"GGUF\"; give a .gguf file or a safetensors folder",
+            file[..4].escape_ascii()
         )));
     }
     let version = cursor.u32("the version")?;
@@ -257,10 +237,7 @@ fn version(cursor: &mut Cursor<'_>, file: &[u8]) -> Result<u32> {
 
 /// Refuses a count that cannot be true of the bytes left, or that is over its cap.
 fn bounded(what: &str, count: u64, cap: u64, least: u64, cursor: &Cursor<'_>) -> Result<()> {
-    if count
-        .checked_mul(least)
-        .is_none_or(|need| need > cursor.left() as u64)
-    {
+    if count.checked_mul(least).is_none_or(|need| need > cursor.left() as u64) {
         return Err(cursor.bad(format!(
             "the header claims {count} {what} but only {} bytes follow; the file is cut short or damaged",
             cursor.left()
@@ -280,9 +257,7 @@ fn bounded(what: &str, count: u64, cap: u64, least: u64, cursor: &Cursor<'_>) ->
 fn alignment(metadata: &Metadata, path: &Path) -> Result<u64> {
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),
-        Some(&Value::Unsigned(v)) if v.is_power_of_two() && (8..=MAX_ALIGNMENT).contains(&v) => {
-            Ok(v)
-        }
+        Some(&Value::Unsigned(v)) if v.is_power_of_two() && (8..=MAX_ALIGNMENT).contains(&v) => Ok(v),
         Some(other) => Err(bad(
             path,
             format!(

@@ -6,7 +6,7 @@ use super::metadata::brief;
 use super::names::Role;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::model::config::{Arch, ModelConfig};
+use crate::model::config::{Arch, Fields, ModelConfig};
 
 /// Keys under the architecture's name that are read here, or that change nothing the engine computes.
 const KNOWN: [&str; 20] = [
@@ -32,36 +32,41 @@ const KNOWN: [&str; 20] = [
     "tensor_data_layout",
 ];
 
+/// The keys of the numbers, less the architecture's name before them.
+const FIELDS: Fields = Fields {
+    vocab: "rows of token_embd.weight",
+    width: "embedding_length",
+    layers: "block_count",
+    heads: "attention.head_count",
+    kv_heads: "attention.head_count_kv",
+    head_dim: "attention.key_length",
+    mlp_width: "feed_forward_length",
+    norm_eps: "attention.layer_norm_rms_epsilon",
+    rope_theta: "rope.freq_base",
+    context: "context_length",
+};
+
 /// Ids that end a turn or a text.
 const END_KEYS: [&str; 2] = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
 
 pub(super) fn read(file: &GgufFile, limits: &Limits) -> Result<ModelConfig> {
     let missing = |key: &str| bad(file.path(), format!("metadata key {key:?} is missing"));
-    let name = file
-        .meta_str("general.architecture")?
-        .ok_or_else(|| missing("general.architecture"))?;
+    let name = file.meta_str("general.architecture")?.ok_or_else(|| missing("general.architecture"))?;
     let arch = Arch::from_name(name).ok_or_else(|| Arch::unknown(brief(name)))?;
     let keys = Keys { file, arch };
     keys.refuse()?;
 
     let embedding = file.tensor(&Role::Embedding.gguf_name()).ok_or_else(|| {
-        bad(
-            file.path(),
-            "tensor \"token_embd.weight\" is missing; a vocabulary-only file holds no model",
-        )
+        bad(file.path(), "tensor \"token_embd.weight\" is missing; a vocabulary-only file holds no model")
     })?;
     let vocab = embedding.shape[0];
-    for (key, claimed) in [
-        ("the token list", token_count(file)?),
-        ("the metadata's vocab_size", keys.count("vocab_size")?),
-    ] {
+    for (key, claimed) in
+        [("the token list", token_count(file)?), ("the metadata's vocab_size", keys.count("vocab_size")?)]
+    {
         if claimed.is_some_and(|n| n != vocab) {
             return Err(bad(
                 file.path(),
-                format!(
-                    "{key} counts {} tokens but token_embd.weight has {vocab} rows",
-                    claimed.unwrap_or_default()
-                ),
+                format!("{key} counts {} tokens but token_embd.weight has {vocab} rows", claimed.unwrap_or_default()),
             ));
         }
     }
@@ -79,9 +84,7 @@ pub(super) fn read(file: &GgufFile, limits: &Limits) -> Result<ModelConfig> {
         norm_eps: file
             .meta_f32(&keys.full("attention.layer_norm_rms_epsilon"))?
             .ok_or_else(|| missing(&keys.full("attention.layer_norm_rms_epsilon")))?,
-        rope_theta: file
-            .meta_f32(&keys.full("rope.freq_base"))?
-            .unwrap_or(10_000.0),
+        rope_theta: file.meta_f32(&keys.full("rope.freq_base"))?.unwrap_or(10_000.0),
         rope_interleaved: arch == Arch::Llama,
         context: keys.needed("context_length")?,
         tied: file.tensor(&Role::Head.gguf_name()).is_none(),
@@ -91,7 +94,7 @@ pub(super) fn read(file: &GgufFile, limits: &Limits) -> Result<ModelConfig> {
         bos: id(file, "tokenizer.ggml.bos_token_id")?,
         name: title(file)?,
     };
-    config.validate(limits, |detail| bad(file.path(), detail))?;
+    config.validate(limits, &FIELDS, |detail| bad(file.path(), detail))?;
     Ok(config)
 }
 
@@ -111,39 +114,28 @@ impl Keys<'_> {
         let Some(value) = self.file.meta_u64(&key)? else {
             return Ok(None);
         };
-        usize::try_from(value)
-            .map(Some)
-            .map_err(|_| bad(self.file.path(), format!("metadata key {key:?} is {value}")))
+        usize::try_from(value).map(Some).map_err(|_| bad(self.file.path(), format!("metadata key {key:?} is {value}")))
     }
 
     fn needed(&self, key: &str) -> Result<usize> {
-        self.count(key)?.ok_or_else(|| {
-            bad(
-                self.file.path(),
-                format!("metadata key {:?} is missing", self.full(key)),
-            )
-        })
+        self.count(key)?.ok_or_else(|| bad(self.file.path(), format!("metadata key {:?} is missing", self.full(key))))
     }
 
     fn head_dim(&self, width: usize, heads: usize) -> Result<usize> {
-        let (key, value) = (
-            self.count("attention.key_length")?,
-            self.count("attention.value_length")?,
-        );
-        let even = width
-            .checked_div(heads)
-            .filter(|_| heads > 0 && width.is_multiple_of(heads));
+        let (key, value) = (self.count("attention.key_length")?, self.count("attention.value_length")?);
+        let even = width.checked_div(heads).filter(|_| heads > 0 && width.is_multiple_of(heads));
         let head_dim = key.or(value).or(even).ok_or_else(|| {
-            bad(self.file.path(), format!("a width of {width} does not divide into {heads} heads, and no key_length is given"))
+            bad(
+                self.file.path(),
+                format!("a width of {width} does not divide into {heads} heads, and no key_length is given"),
+            )
         })?;
         // A file that gives one of the two leaves the other at width / heads.
         let other = if key.is_some() { value } else { key };
         if other.or(even).is_some_and(|other| other != head_dim) {
             return Err(Error::unsupported(
                 "attention with keys and values of different widths",
-                format!(
-                    "key_length {key:?}, value_length {value:?}, width {width} over {heads} heads"
-                ),
+                format!("key_length {key:?}, value_length {value:?}, width {width} over {heads} heads"),
                 "use a model where both are the same",
             ));
         }
@@ -171,29 +163,17 @@ impl Keys<'_> {
         if let Some(kind) = file.meta_str(&self.full("rope.scaling.type"))?
             && kind != "none"
         {
-            return Err(Error::unsupported(
-                "RoPE scaling",
-                format!("{:?}", brief(kind)),
-                scaling,
-            ));
+            return Err(Error::unsupported("RoPE scaling", format!("{:?}", brief(kind)), scaling));
         }
         for key in ["rope.scaling.factor", "rope.scale_linear"] {
             if let Some(factor) = file.meta_f32(&self.full(key))?
                 && !matches!(factor, 0.0 | 1.0)
             {
-                return Err(Error::unsupported(
-                    "RoPE scaling",
-                    format!("{} = {factor}", self.full(key)),
-                    scaling,
-                ));
+                return Err(Error::unsupported("RoPE scaling", format!("{} = {factor}", self.full(key)), scaling));
             }
         }
         if file.meta_bool(&self.full("attention.causal"))? == Some(false) {
-            return Err(Error::unsupported(
-                "attention that is not causal",
-                "false",
-                "use a decoder model",
-            ));
+            return Err(Error::unsupported("attention that is not causal", "false", "use a decoder model"));
         }
         let prefix = self.full("");
         for key in file.meta_keys() {
@@ -232,12 +212,9 @@ fn id(file: &GgufFile, key: &str) -> Result<Option<u32>> {
     let Some(value) = file.meta_u64(key)? else {
         return Ok(None);
     };
-    u32::try_from(value).map(Some).map_err(|_| {
-        bad(
-            file.path(),
-            format!("metadata key {key:?} is {value}; token ids fit 32 bits"),
-        )
-    })
+    u32::try_from(value)
+        .map(Some)
+        .map_err(|_| bad(file.path(), format!("metadata key {key:?} is {value}; token ids fit 32 bits")))
 }
 
 fn ends(file: &GgufFile) -> Result<Vec<u32>> {
@@ -259,10 +236,5 @@ fn title(file: &GgufFile) -> Result<String> {
     if !name.is_empty() {
         return Ok(name);
     }
-    Ok(file
-        .path()
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned())
+    Ok(file.path().file_stem().unwrap_or_default().to_string_lossy().into_owned())
 }

@@ -45,10 +45,7 @@ pub(super) fn read(
     for claim in claims {
         let record = claim.locate(data, alignment, file, path)?;
         if by_name.insert(record.name.clone(), records.len()).is_some() {
-            return Err(bad(
-                path,
-                format!("tensor {:?} appears twice", brief(&record.name)),
-            ));
+            return Err(bad(path, format!("tensor {:?} appears twice", brief(&record.name))));
         }
         records.push(record);
     }
@@ -73,10 +70,7 @@ fn claim<'a>(cursor: &mut Cursor<'a>, i: u64, limits: &Limits) -> Result<Claim<'
     }
     let rank = cursor.u32(brief)?;
     if rank == 0 || rank > limits.tensor_dims {
-        return Err(cursor.bad(format!(
-            "tensor {brief:?} has {rank} dimensions; 1 to {} are read",
-            limits.tensor_dims
-        )));
+        return Err(cursor.bad(format!("tensor {brief:?} has {rank} dimensions; 1 to {} are read", limits.tensor_dims)));
     }
     let mut shape = Vec::with_capacity(rank as usize);
     for _ in 0..rank {
@@ -97,24 +91,16 @@ fn claim<'a>(cursor: &mut Cursor<'a>, i: u64, limits: &Limits) -> Result<Claim<'
             "use a file made of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K",
         )
     })?;
-    let size = shape.split_last().and_then(|(&row, outer)| {
-        outer
-            .iter()
-            .try_fold(format.row_bytes(row)?, |bytes, &dim| bytes.checked_mul(dim))
-    });
+    let size = shape
+        .split_last()
+        .and_then(|(&row, outer)| outer.iter().try_fold(format.row_bytes(row)?, |bytes, &dim| bytes.checked_mul(dim)));
     let Some(size) = size else {
         return Err(cursor.bad(format!(
             "tensor {brief:?} of shape {shape:?} is impossible in {format:?}: rows must be whole blocks of {} and the size must fit 64 bits",
             format.block_len()
         )));
     };
-    Ok(Claim {
-        name,
-        shape,
-        format,
-        size: size as u64,
-        offset,
-    })
+    Ok(Claim { name, shape, format, size: size as u64, offset })
 }
 
 impl Claim<'_> {
@@ -124,16 +110,11 @@ impl Claim<'_> {
         if !self.offset.is_multiple_of(alignment) {
             return Err(bad(
                 path,
-                format!(
-                    "tensor {name:?} is at offset {}, not a multiple of the alignment {alignment}",
-                    self.offset
-                ),
+                format!("tensor {name:?} is at offset {}, not a multiple of the alignment {alignment}", self.offset),
             ));
         }
         let start = data.checked_add(self.offset);
-        let end = start
-            .and_then(|start| start.checked_add(self.size))
-            .filter(|&end| end <= file);
+        let end = start.and_then(|start| start.checked_add(self.size)).filter(|&end| end <= file);
         let (Some(start), Some(end)) = (start, end) else {
             return Err(bad(
                 path,
@@ -159,11 +140,7 @@ fn refuse_overlap(records: &[Record], path: &Path) -> Result<()> {
         if pair[1].bytes.start < pair[0].bytes.end {
             return Err(bad(
                 path,
-                format!(
-                    "tensors {:?} and {:?} share bytes",
-                    brief(&pair[0].name),
-                    brief(&pair[1].name)
-                ),
+                format!("tensors {:?} and {:?} share bytes", brief(&pair[0].name), brief(&pair[1].name)),
             ));
         }
     }

@@ -9,37 +9,46 @@ use super::names::Role;
 use super::safetensors::SafetensorsDir;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::model::config::{Arch, ModelConfig};
+use crate::model::config::{self, Arch, ModelConfig};
 
 /// Head width of Qwen3 when its config does not say, as the reference implementation has it.
 const QWEN3_HEAD_DIM: usize = 128;
 /// First layer with a sliding window when the config does not say.
 const MAX_WINDOW_LAYERS: usize = 28;
 
+/// The keys of the numbers.
+const FIELDS: config::Fields = config::Fields {
+    vocab: "vocab_size",
+    width: "hidden_size",
+    layers: "num_hidden_layers",
+    heads: "num_attention_heads",
+    kv_heads: "num_key_value_heads",
+    head_dim: "head_dim",
+    mlp_width: "intermediate_size",
+    norm_eps: "rms_norm_eps",
+    rope_theta: "rope_theta",
+    context: "max_position_embeddings",
+};
+
 pub(super) fn read(dir: &SafetensorsDir, limits: &Limits) -> Result<ModelConfig> {
-    let fields = Fields {
-        map: dir.config(),
-        path: dir.path().join("config.json"),
-    };
+    let fields = Fields { map: dir.config(), path: dir.path().join("config.json") };
     let arch = arch(&fields)?;
     let layers = fields.needed("num_hidden_layers")?;
     fields.refuse(arch, layers)?;
 
     let width = fields.needed("hidden_size")?;
     let heads = fields.needed("num_attention_heads")?;
-    let head_dim =
-        match fields.count("head_dim")? {
-            Some(head_dim) => head_dim,
-            None if arch == Arch::Qwen3 => QWEN3_HEAD_DIM,
-            None if heads > 0 && width.is_multiple_of(heads) => width / heads,
-            None => return Err(fields.bad(format!(
-                "hidden_size {width} does not divide into {heads} heads, and no head_dim is given"
-            ))),
-        };
-    let generation = Fields {
-        map: dir.generation_config(),
-        path: dir.path().join("generation_config.json"),
+    let head_dim = match fields.count("head_dim")? {
+        Some(head_dim) => head_dim,
+        None if arch == Arch::Qwen3 => QWEN3_HEAD_DIM,
+        None if heads > 0 && width.is_multiple_of(heads) => width / heads,
+        None => {
+            return Err(
+                fields.bad(format!("hidden_size {width} does not divide into {heads} heads, and no head_dim is given"))
+            );
+        }
     };
+    let generation = Fields { map: dir.generation_config(), path: dir.path().join("generation_config.json") };
     let mut eos = fields.ids("eos_token_id")?;
     for id in generation.ids("eos_token_id")? {
         if !eos.contains(&id) {
@@ -49,9 +58,7 @@ pub(super) fn read(dir: &SafetensorsDir, limits: &Limits) -> Result<ModelConfig>
     let tied = fields.flag("tie_word_embeddings")?.unwrap_or(false);
     let head = Role::Head.hf_name();
     if !tied && dir.tensor(&head).is_none() {
-        return Err(fields.bad(format!(
-            "tie_word_embeddings is false but tensor {head:?} is missing"
-        )));
+        return Err(fields.bad(format!("tie_word_embeddings is false but tensor {head:?} is missing")));
     }
     let config = ModelConfig {
         arch,
@@ -71,12 +78,9 @@ pub(super) fn read(dir: &SafetensorsDir, limits: &Limits) -> Result<ModelConfig>
         qk_norm: arch == Arch::Qwen3,
         eos,
         bos: fields.ids("bos_token_id")?.first().copied(),
-        name: dir.path().file_name().map_or_else(
-            || arch.name().to_owned(),
-            |n| n.to_string_lossy().into_owned(),
-        ),
+        name: dir.path().file_name().map_or_else(|| arch.name().to_owned(), |n| n.to_string_lossy().into_owned()),
     };
-    config.validate(limits, |detail| fields.bad(detail))?;
+    config.validate(limits, &FIELDS, |detail| fields.bad(detail))?;
     Ok(config)
 }
 
@@ -87,10 +91,7 @@ fn arch(fields: &Fields<'_>) -> Result<Arch> {
             _ => return Err(Arch::unknown(brief(&Value::from(list.clone()).to_string()))),
         },
         Some(other) => {
-            return Err(fields.bad(format!(
-                "architectures is {}; it must be a list",
-                show(other)
-            )));
+            return Err(fields.bad(format!("architectures is {}; it must be a list", show(other))));
         }
         None => return Err(fields.bad("architectures is missing".to_owned())),
     };
@@ -110,40 +111,28 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn bad(&self, detail: String) -> Error {
-        Error::Format {
-            path: self.path.clone(),
-            format: "model config",
-            detail,
-        }
+        Error::Format { path: self.path.clone(), format: "model config", detail }
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
-    fn typed<T>(
-        &self,
-        key: &str,
-        wanted: &str,
-        read: impl Fn(&Value) -> Option<T>,
-    ) -> Result<Option<T>> {
+    fn typed<T>(&self, key: &str, wanted: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
         match self.get(key) {
             None => Ok(None),
-            Some(value) => read(value)
-                .map(Some)
-                .ok_or_else(|| self.bad(format!("{key} is {}; it must be {wanted}", show(value)))),
+            Some(value) => {
+                read(value).map(Some).ok_or_else(|| self.bad(format!("{key} is {}; it must be {wanted}", show(value))))
+            }
         }
     }
 
     fn count(&self, key: &str) -> Result<Option<usize>> {
-        self.typed(key, "a whole number, not negative", |v| {
-            v.as_u64().and_then(|v| usize::try_from(v).ok())
-        })
+        self.typed(key, "a whole number, not negative", |v| v.as_u64().and_then(|v| usize::try_from(v).ok()))
     }
 
     fn needed(&self, key: &str) -> Result<usize> {
-        self.count(key)?
-            .ok_or_else(|| self.bad(format!("{key} is missing")))
+        self.count(key)?.ok_or_else(|| self.bad(format!("{key} is missing")))
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>> {
@@ -186,10 +175,7 @@ impl Fields<'_> {
                 continue;
             };
             let Some(value) = value.as_f64() else {
-                return Err(self.bad(format!(
-                    "{key}.rope_theta is {}; it must be a number",
-                    show(value)
-                )));
+                return Err(self.bad(format!("{key}.rope_theta is {}; it must be a number", show(value))));
             };
             if theta.is_some_and(|theta| (theta - value).abs() > 1e-6 * value.abs()) {
                 return Err(self.bad(format!(
@@ -214,10 +200,7 @@ impl Fields<'_> {
                 "use a model with silu",
             ));
         }
-        if let Some(part) = self
-            .number("partial_rotary_factor")?
-            .filter(|part| !matches!(part, 1.0))
-        {
+        if let Some(part) = self.number("partial_rotary_factor")?.filter(|part| !matches!(part, 1.0)) {
             return Err(Error::unsupported(
                 "partial rotary embedding",
                 format!("partial_rotary_factor = {part}"),
@@ -273,8 +256,7 @@ impl Fields<'_> {
             for (name, value) in map {
                 match name.as_str() {
                     "rope_theta" | "rope_type" | "type" | "original_max_position_embeddings" => {}
-                    "factor" | "attention_factor" | "partial_rotary_factor"
-                        if matches!(value.as_f64(), Some(1.0)) => {}
+                    "factor" | "attention_factor" | "partial_rotary_factor" if matches!(value.as_f64(), Some(1.0)) => {}
                     _ if value.is_null() => {}
                     _ => return refuse(format!("{key}.{} = {}", brief(name), show(value))),
                 }
@@ -285,20 +267,13 @@ impl Fields<'_> {
 
     fn refuse_windows(&self, arch: Arch, layers: usize) -> Result<()> {
         let refuse = |value: String| {
-            Err(Error::unsupported(
-                "sliding-window attention",
-                value,
-                "use a model with full attention in every layer",
-            ))
+            Err(Error::unsupported("sliding-window attention", value, "use a model with full attention in every layer"))
         };
         let listed = match self.get("layer_types") {
             None => false,
             Some(Value::Array(types)) => {
                 if types.len() != layers {
-                    return Err(self.bad(format!(
-                        "layer_types lists {} layers of {layers}",
-                        types.len()
-                    )));
+                    return Err(self.bad(format!("layer_types lists {} layers of {layers}", types.len())));
                 }
                 if let Some(other) = types.iter().find(|t| t.as_str() != Some("full_attention")) {
                     return refuse(format!("layer_types holds {}", show(other)));
@@ -310,15 +285,12 @@ impl Fields<'_> {
             }
         };
         let window = self.count("sliding_window")?;
-        let on = self
-            .flag("use_sliding_window")?
-            .unwrap_or(arch == Arch::Llama);
-        let first = self
-            .count("max_window_layers")?
-            .unwrap_or(MAX_WINDOW_LAYERS);
+        let on = self.flag("use_sliding_window")?.unwrap_or(arch == Arch::Llama);
+        let first = self.count("max_window_layers")?.unwrap_or(MAX_WINDOW_LAYERS);
         match window {
-            // Qwen windows start at max_window_layers, unless the layers are listed one by one.
-            Some(window) if on && !listed && (arch == Arch::Llama || first < layers) => {
+            // Qwen windows start at max_window_layers. A list of full layers beside them contradicts them: the readers of
+            // this format differ in which of the two they believe, so neither is.
+            Some(window) if on && if arch == Arch::Llama { !listed } else { first < layers } => {
                 refuse(format!("sliding_window = {window} from layer {first}"))
             }
             _ => Ok(()),

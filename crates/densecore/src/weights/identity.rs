@@ -17,10 +17,7 @@ pub(super) fn fingerprint(weights: &Weights) -> String {
         Weights::Gguf(file) => {
             hash.update(file.header());
             sample(&mut hash, file.map(), file.header().len());
-            file.meta_str("general.architecture")
-                .ok()
-                .flatten()
-                .unwrap_or_default()
+            file.meta_str("general.architecture").ok().flatten().unwrap_or_default()
         }
         Weights::Safetensors(dir) => {
             hash.update(dir.config_source());
@@ -28,26 +25,16 @@ pub(super) fn fingerprint(weights: &Weights) -> String {
                 hash.update(file.header());
                 sample(&mut hash, file.map(), file.header().len());
             }
-            dir.config()
-                .get("model_type")
-                .and_then(|v| v.as_str())
-                .unwrap_or_default()
+            dir.config().get("model_type").and_then(|v| v.as_str()).unwrap_or_default()
         }
     };
-    let mut id: String = arch
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .take(16)
-        .collect();
+    let mut id: String = arch.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
     if id.is_empty() {
         id.push_str("model");
     }
     id.push('-');
     let digest = hash.finalize();
-    let digits = digest
-        .iter()
-        .take(8)
-        .flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digest.iter().take(8).flat_map(|byte| [byte >> 4, byte & 15]);
     id.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
     id
 }

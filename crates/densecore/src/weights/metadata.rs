@@ -50,10 +50,7 @@ impl Value {
 pub(super) fn read(cursor: &mut Cursor<'_>, count: u64, limits: &Limits) -> Result<Metadata> {
     let mut entries = Metadata::new();
     for i in 0..count {
-        let (key, _) = cursor.text(
-            limits.metadata_key,
-            &format!("the key of metadata entry {i}"),
-        )?;
+        let (key, _) = cursor.text(limits.metadata_key, &format!("the key of metadata entry {i}"))?;
         if key.is_empty() {
             return Err(cursor.bad(format!("metadata entry {i} has an empty key")));
         }
@@ -84,9 +81,7 @@ fn scalar(cursor: &mut Cursor<'_>, kind: u32, key: &str, limits: &Limits) -> Res
             0 => Value::Bool(false),
             1 => Value::Bool(true),
             other => {
-                return Err(cursor.bad(format!(
-                    "{key:?} is a bool of value {other}; only 0 and 1 exist"
-                )));
+                return Err(cursor.bad(format!("{key:?} is a bool of value {other}; only 0 and 1 exist")));
             }
         },
         TEXT => Value::Text(cursor.text(limits.metadata_string, key)?.1),
@@ -94,9 +89,7 @@ fn scalar(cursor: &mut Cursor<'_>, kind: u32, key: &str, limits: &Limits) -> Res
         11 => Value::Signed(cursor.u64(key)? as i64),
         12 => Value::Float(f64::from_bits(cursor.u64(key)?)),
         _ => {
-            return Err(cursor.bad(format!(
-                "{key:?} has the unknown value type {kind}; types 0 to 12 exist"
-            )));
+            return Err(cursor.bad(format!("{key:?} has the unknown value type {kind}; types 0 to 12 exist")));
         }
     })
 }
@@ -119,15 +112,10 @@ fn array(cursor: &mut Cursor<'_>, key: &str, limits: &Limits) -> Result<Array> {
     let least = match kind {
         TEXT => 8,
         _ => width(kind).ok_or_else(|| {
-            cursor.bad(format!(
-                "{key:?} is an array of type {kind}; only scalars and strings are read"
-            ))
+            cursor.bad(format!("{key:?} is an array of type {kind}; only scalars and strings are read"))
         })?,
     };
-    if count
-        .checked_mul(least)
-        .is_none_or(|need| need > cursor.left() as u64)
-    {
+    if count.checked_mul(least).is_none_or(|need| need > cursor.left() as u64) {
         return Err(cursor.bad(format!(
             "{key:?} claims {count} elements but only {} bytes are left; the file is cut short or damaged",
             cursor.left()
@@ -149,18 +137,12 @@ fn array(cursor: &mut Cursor<'_>, key: &str, limits: &Limits) -> Result<Array> {
     } else {
         cursor.skip(count * least, key)?;
     }
-    Ok(Array {
-        kind,
-        count: count as usize,
-        bytes: start..cursor.at(),
-    })
+    Ok(Array { kind, count: count as usize, bytes: start..cursor.at() })
 }
 
 /// The string at a range that was checked when the file was opened. A file changed since then gives "".
 pub(super) fn text_at(file: &[u8], range: Range<usize>) -> &str {
-    file.get(range)
-        .and_then(|bytes| std::str::from_utf8(bytes).ok())
-        .unwrap_or_default()
+    file.get(range).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
 /// At most 80 characters of a name, for messages.
@@ -180,11 +162,7 @@ pub struct StrArray<'a> {
 
 impl<'a> StrArray<'a> {
     pub(super) fn new(file: &'a [u8], array: &Array) -> Option<Self> {
-        Some(Self {
-            bytes: file.get(array.bytes.clone())?,
-            left: array.count,
-        })
-        .filter(|_| array.kind == TEXT)
+        Some(Self { bytes: file.get(array.bytes.clone())?, left: array.count }).filter(|_| array.kind == TEXT)
     }
 }
 
@@ -222,10 +200,7 @@ impl<'a> Numbers<'a> {
             return None;
         }
         let width = width(array.kind)? as usize;
-        Some(Self {
-            chunks: file.get(array.bytes.clone())?.chunks_exact(width),
-            kind: array.kind,
-        })
+        Some(Self { chunks: file.get(array.bytes.clone())?.chunks_exact(width), kind: array.kind })
     }
 
     /// Whether the elements are integers.

@@ -81,9 +81,7 @@ impl Map {
         if let Backing::File(map) = &*self.0 {
             // SAFETY: the mapping is shared, read-only and backed by a file, so a dropped page is read again
             // with the same content on the next access; nothing was ever written to it. A failure is harmless.
-            let _ = unsafe {
-                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, last - first)
-            };
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, last - first) };
         }
     }
 }

@@ -100,17 +100,8 @@ impl fmt::Display for Role {
 /// Up to three names most like `wanted`: those sharing the longest beginning and end with it.
 pub(super) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let likeness = |name: &str| {
-        let head = wanted
-            .bytes()
-            .zip(name.bytes())
-            .take_while(|(a, b)| a == b)
-            .count();
-        let tail = wanted
-            .bytes()
-            .rev()
-            .zip(name.bytes().rev())
-            .take_while(|(a, b)| a == b)
-            .count();
+        let head = wanted.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        let tail = wanted.bytes().rev().zip(name.bytes().rev()).take_while(|(a, b)| a == b).count();
         head + tail
     };
     let mut scored: Vec<_> = names.map(|name| (likeness(name), name)).collect();

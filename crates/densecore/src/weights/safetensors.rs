@@ -55,10 +55,7 @@ impl SafetensorsDir {
         let config = object(&config_path, &config_source)?;
         let generation_path = folder.join("generation_config.json");
         let generation = if generation_path.exists() {
-            object(
-                &generation_path,
-                &read_small(&generation_path, limits.config_file)?,
-            )?
+            object(&generation_path, &read_small(&generation_path, limits.config_file)?)?
         } else {
             JsonMap::new()
         };
@@ -76,15 +73,7 @@ impl SafetensorsDir {
                 order.push((i, j));
             }
         }
-        Ok(Self {
-            path: folder.into(),
-            files,
-            by_name,
-            order,
-            config_source,
-            config,
-            generation,
-        })
+        Ok(Self { path: folder.into(), files, by_name, order, config_source, config, generation })
     }
 
     /// The folder.
@@ -132,8 +121,7 @@ impl SafetensorsDir {
 /// Opens every shard an index names and checks that index and shards agree on where each tensor is.
 fn shards(folder: &Path, index: &Path, limits: &Limits) -> Result<Vec<SafetensorsFile>> {
     let source = read_small(index, limits.json_file)?;
-    let places = json::weight_map(&source, limits)
-        .map_err(|e| bad(index, format!("it cannot be read: {e}")))?;
+    let places = json::weight_map(&source, limits).map_err(|e| bad(index, format!("it cannot be read: {e}")))?;
     let mut by_shard: BTreeMap<&str, usize> = BTreeMap::new();
     for shard in places.values() {
         *by_shard.entry(shard).or_default() += 1;
@@ -143,27 +131,18 @@ fn shards(folder: &Path, index: &Path, limits: &Limits) -> Result<Vec<Safetensor
     }
     for shard in by_shard.keys() {
         let mut parts = Path::new(shard).components();
-        let plain = matches!(
-            (parts.next(), parts.next()),
-            (Some(Component::Normal(_)), None)
-        );
+        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
         if !plain || shard.contains(['/', '\\', ':', '\0']) || !shard.ends_with(".safetensors") {
             return Err(bad(
                 index,
-                format!(
-                    "it names the shard {:?}; a shard is a .safetensors file in the same folder",
-                    brief(shard)
-                ),
+                format!("it names the shard {:?}; a shard is a .safetensors file in the same folder", brief(shard)),
             ));
         }
     }
     let mut files = Vec::with_capacity(by_shard.len());
     for (shard, count) in by_shard {
         let file = SafetensorsFile::open(&folder.join(shard), limits)?;
-        if let Some(stray) = file
-            .names()
-            .find(|&name| places.get(name).map(String::as_str) != Some(shard))
-        {
+        if let Some(stray) = file.names().find(|&name| places.get(name).map(String::as_str) != Some(shard)) {
             return Err(bad(
                 index,
                 format!(
@@ -212,19 +191,14 @@ fn read_small(path: &Path, cap: u64) -> Result<Vec<u8>> {
             what: format!("the size of {}", path.display()),
             value: size,
             cap,
-            remedy: "it should be a small JSON file; raise the cap in Limits if it is trusted"
-                .into(),
+            remedy: "it should be a small JSON file; raise the cap in Limits if it is trusted".into(),
         });
     }
     Ok(bytes)
 }
 
 fn object(path: &Path, source: &[u8]) -> Result<JsonMap<String, Value>> {
-    let fail = |detail: String| Error::Format {
-        path: path.into(),
-        format: "JSON",
-        detail,
-    };
+    let fail = |detail: String| Error::Format { path: path.into(), format: "JSON", detail };
     match serde_json::from_slice(source) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(fail("it must hold one JSON object".into())),

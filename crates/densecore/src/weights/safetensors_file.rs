@@ -49,10 +49,7 @@ impl SafetensorsFile {
         let Some((len, rest)) = file.split_first_chunk::<PREFIX>() else {
             return Err(bad(
                 path,
-                format!(
-                    "it has {} bytes, less than the length field of 8; fetch it again",
-                    file.len()
-                ),
+                format!("it has {} bytes, less than the length field of 8; fetch it again", file.len()),
             ));
         };
         let len = u64::from_le_bytes(*len);
@@ -61,34 +58,26 @@ impl SafetensorsFile {
                 what: format!("the header length of {}", path.display()),
                 value: len,
                 cap: limits.safetensors_header,
-                remedy: "the file is damaged, or is not safetensors at all".into(),
+                remedy: "the file is damaged, or is no safetensors file: download it again".into(),
             });
         }
         let Some((text, payload)) = rest.split_at_checked(len as usize) else {
             return Err(bad(
                 path,
-                format!(
-                    "its header claims {len} bytes but {} follow; it is cut short: fetch it again",
-                    rest.len()
-                ),
+                format!("its header claims {len} bytes but {} follow; it is cut short: fetch it again", rest.len()),
             ));
         };
         if text.first() != Some(&b'{') {
             return Err(bad(path, "its header does not start with '{'"));
         }
-        let entries = json::entries(text, limits)
-            .map_err(|e| bad(path, format!("its header cannot be read: {e}")))?;
+        let entries = json::entries(text, limits).map_err(|e| bad(path, format!("its header cannot be read: {e}")))?;
         let start = PREFIX + len as usize;
         let records = entries
             .into_iter()
             .map(|(name, entry)| record(path, name, entry, start, payload.len(), limits))
             .collect::<Result<Vec<_>>>()?;
         whole(path, &records, start, file.len())?;
-        Ok(Self {
-            map,
-            records,
-            header: start,
-        })
+        Ok(Self { map, records, header: start })
     }
 
     /// Length field and header.
@@ -127,14 +116,7 @@ impl SafetensorsFile {
     }
 }
 
-fn record(
-    path: &Path,
-    name: String,
-    entry: Entry,
-    start: usize,
-    payload: usize,
-    limits: &Limits,
-) -> Result<Record> {
+fn record(path: &Path, name: String, entry: Entry, start: usize, payload: usize, limits: &Limits) -> Result<Record> {
     let label = brief(&name);
     let format = match entry.dtype.as_str() {
         "F32" => Format::F32,
@@ -152,32 +134,19 @@ fn record(
     if shape.len() > limits.tensor_dims as usize {
         return Err(bad(
             path,
-            format!(
-                "tensor {label:?} has {} dimensions or more; up to {} are read",
-                shape.len(),
-                limits.tensor_dims
-            ),
+            format!("tensor {label:?} has {} dimensions or more; up to {} are read", shape.len(), limits.tensor_dims),
         ));
     }
     if shape.contains(&0) {
-        return Err(bad(
-            path,
-            format!("tensor {label:?} has shape {shape:?}, with a dimension of 0"),
-        ));
+        return Err(bad(path, format!("tensor {label:?} has shape {shape:?}, with a dimension of 0")));
     }
-    let size = shape
-        .iter()
-        .try_fold(format.block_bytes() as u64, |size, &dim| {
-            size.checked_mul(dim)
-        });
+    let size = shape.iter().try_fold(format.block_bytes() as u64, |size, &dim| size.checked_mul(dim));
     let (begin, end) = entry.data_offsets;
     let length = end.checked_sub(begin);
     if size.is_none() || length != size {
         return Err(bad(
             path,
-            format!(
-                "tensor {label:?} of shape {shape:?} in {format:?} does not fill its bytes {begin}..{end}"
-            ),
+            format!("tensor {label:?} of shape {shape:?} in {format:?} does not fill its bytes {begin}..{end}"),
         ));
     }
     if end > payload as u64 {
@@ -204,35 +173,18 @@ fn whole(path: &Path, records: &[Record], start: usize, end: usize) -> Result<()
     let mut at = start;
     for record in order {
         if record.bytes.start != at {
-            let what = if record.bytes.start > at {
-                "leaves a hole before"
-            } else {
-                "overlaps the tensor before"
-            };
-            return Err(bad(
-                path,
-                format!("the data {what} tensor {:?}", brief(&record.name)),
-            ));
+            let what = if record.bytes.start > at { "leaves a hole before" } else { "overlaps the tensor before" };
+            return Err(bad(path, format!("the data {what} tensor {:?}", brief(&record.name))));
         }
         at = record.bytes.end;
     }
     if at != end {
-        return Err(bad(
-            path,
-            format!(
-                "{} bytes follow the last tensor; the file is damaged",
-                end - at
-            ),
-        ));
+        return Err(bad(path, format!("{} bytes follow the last tensor; the file is damaged", end - at)));
     }
     Ok(())
 }
 
 /// A safetensors error at `path`.
 pub(super) fn bad(path: &Path, detail: impl Into<String>) -> Error {
-    Error::Format {
-        path: path.into(),
-        format: "safetensors",
-        detail: detail.into(),
-    }
+    Error::Format { path: path.into(), format: "safetensors", detail: detail.into() }
 }

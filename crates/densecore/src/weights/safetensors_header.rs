@@ -91,10 +91,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
 }
 
 /// Where an index places each tensor: tensor name to shard name.
-pub(super) fn weight_map(
-    text: &[u8],
-    limits: &Limits,
-) -> serde_json::Result<BTreeMap<String, String>> {
+pub(super) fn weight_map(text: &[u8], limits: &Limits) -> serde_json::Result<BTreeMap<String, String>> {
     struct Index<'l>(&'l Limits);
     impl<'de> Visitor<'de> for Index<'_> {
         type Value = BTreeMap<String, String>;
@@ -108,10 +105,7 @@ pub(super) fn weight_map(
             while let Some(key) = map.next_key::<String>()? {
                 if key != "weight_map" {
                     map.next_value::<serde::de::IgnoredAny>()?;
-                } else if places
-                    .replace(map.next_value_seed(Places(self.0))?)
-                    .is_some()
-                {
+                } else if places.replace(map.next_value_seed(Places(self.0))?).is_some() {
                     return Err(A::Error::duplicate_field("weight_map"));
                 }
             }
@@ -153,11 +147,7 @@ impl<'de> Visitor<'de> for Places<'_> {
 }
 
 /// Refuses a name that is empty, too long, repeated, or one too many.
-fn fresh<E: serde::de::Error>(
-    seen: &mut HashSet<Box<str>>,
-    name: &str,
-    limits: &Limits,
-) -> Result<(), E> {
+fn fresh<E: serde::de::Error>(seen: &mut HashSet<Box<str>>, name: &str, limits: &Limits) -> Result<(), E> {
     if name.is_empty() || name.len() as u64 > limits.metadata_key {
         return Err(E::custom(format!(
             "a tensor name has {} bytes; 1 to {} are read",
@@ -166,10 +156,7 @@ fn fresh<E: serde::de::Error>(
         )));
     }
     if seen.len() as u64 >= limits.tensors {
-        return Err(E::custom(format!(
-            "it names more than {} tensors",
-            limits.tensors
-        )));
+        return Err(E::custom(format!("it names more than {} tensors", limits.tensors)));
     }
     if !seen.insert(name.into()) {
         return Err(E::custom(format!("{:?} appears twice", brief(name))));

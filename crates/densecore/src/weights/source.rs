@@ -41,10 +41,7 @@ impl Weights {
         if path.is_dir() {
             return SafetensorsDir::open(path, limits).map(Self::Safetensors);
         }
-        let name = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         if name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
             return SafetensorsDir::open_file(path, limits).map(Self::Safetensors);
         }
@@ -66,14 +63,7 @@ impl Weights {
             let hint = if close.is_empty() {
                 "the file holds no tensors".to_owned()
             } else {
-                format!(
-                    "names like it: {}",
-                    close
-                        .iter()
-                        .map(|n| brief(n))
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                )
+                format!("names like it: {}", close.iter().map(|n| brief(n)).collect::<Vec<_>>().join(", "))
             };
             self.bad(format!("tensor {:?} is missing; {hint}", brief(name)))
         })

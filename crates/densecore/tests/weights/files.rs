@@ -82,10 +82,7 @@ pub struct Tensors(pub Vec<Tensor>);
 impl Tensors {
     /// Adds a tensor; the honest offset is set as if `alignment` were 64.
     pub fn f32(&mut self, name: &str, dims: &[u64]) {
-        let offset = self
-            .0
-            .last()
-            .map_or(0, |t| (t.offset + t.size as u64).next_multiple_of(64));
+        let offset = self.0.last().map_or(0, |t| (t.offset + t.size as u64).next_multiple_of(64));
         self.0.push(Tensor {
             name: name.into(),
             dims: dims.to_vec(),
@@ -104,79 +101,23 @@ impl Tensors {
         let pick = |g: &'static str, h: &'static str| if gguf { g } else { h };
         let mut add = |g: &'static str, h: &'static str, dims: &[u64]| all.f32(pick(g, h), dims);
         add("token_embd.weight", "model.embed_tokens.weight", &[8, 6]);
-        add(
-            "blk.0.attn_norm.weight",
-            "model.layers.0.input_layernorm.weight",
-            &[8],
-        );
-        add(
-            "blk.0.attn_q.weight",
-            "model.layers.0.self_attn.q_proj.weight",
-            &[8, 8],
-        );
-        add(
-            "blk.0.attn_k.weight",
-            "model.layers.0.self_attn.k_proj.weight",
-            &[8, 4],
-        );
-        add(
-            "blk.0.attn_v.weight",
-            "model.layers.0.self_attn.v_proj.weight",
-            &[8, 4],
-        );
-        add(
-            "blk.0.attn_output.weight",
-            "model.layers.0.self_attn.o_proj.weight",
-            &[8, 8],
-        );
-        add(
-            "blk.0.ffn_norm.weight",
-            "model.layers.0.post_attention_layernorm.weight",
-            &[8],
-        );
-        add(
-            "blk.0.ffn_gate.weight",
-            "model.layers.0.mlp.gate_proj.weight",
-            &[8, 12],
-        );
-        add(
-            "blk.0.ffn_up.weight",
-            "model.layers.0.mlp.up_proj.weight",
-            &[8, 12],
-        );
-        add(
-            "blk.0.ffn_down.weight",
-            "model.layers.0.mlp.down_proj.weight",
-            &[12, 8],
-        );
+        add("blk.0.attn_norm.weight", "model.layers.0.input_layernorm.weight", &[8]);
+        add("blk.0.attn_q.weight", "model.layers.0.self_attn.q_proj.weight", &[8, 8]);
+        add("blk.0.attn_k.weight", "model.layers.0.self_attn.k_proj.weight", &[8, 4]);
+        add("blk.0.attn_v.weight", "model.layers.0.self_attn.v_proj.weight", &[8, 4]);
+        add("blk.0.attn_output.weight", "model.layers.0.self_attn.o_proj.weight", &[8, 8]);
+        add("blk.0.ffn_norm.weight", "model.layers.0.post_attention_layernorm.weight", &[8]);
+        add("blk.0.ffn_gate.weight", "model.layers.0.mlp.gate_proj.weight", &[8, 12]);
+        add("blk.0.ffn_up.weight", "model.layers.0.mlp.up_proj.weight", &[8, 12]);
+        add("blk.0.ffn_down.weight", "model.layers.0.mlp.down_proj.weight", &[12, 8]);
         if arch == "qwen2" {
-            add(
-                "blk.0.attn_q.bias",
-                "model.layers.0.self_attn.q_proj.bias",
-                &[8],
-            );
-            add(
-                "blk.0.attn_k.bias",
-                "model.layers.0.self_attn.k_proj.bias",
-                &[4],
-            );
-            add(
-                "blk.0.attn_v.bias",
-                "model.layers.0.self_attn.v_proj.bias",
-                &[4],
-            );
+            add("blk.0.attn_q.bias", "model.layers.0.self_attn.q_proj.bias", &[8]);
+            add("blk.0.attn_k.bias", "model.layers.0.self_attn.k_proj.bias", &[4]);
+            add("blk.0.attn_v.bias", "model.layers.0.self_attn.v_proj.bias", &[4]);
         }
         if arch == "qwen3" {
-            add(
-                "blk.0.attn_q_norm.weight",
-                "model.layers.0.self_attn.q_norm.weight",
-                &[4],
-            );
-            add(
-                "blk.0.attn_k_norm.weight",
-                "model.layers.0.self_attn.k_norm.weight",
-                &[4],
-            );
+            add("blk.0.attn_q_norm.weight", "model.layers.0.self_attn.q_norm.weight", &[4]);
+            add("blk.0.attn_k_norm.weight", "model.layers.0.self_attn.k_norm.weight", &[4]);
         }
         add("output_norm.weight", "model.norm.weight", &[8]);
         if !gguf {
@@ -209,10 +150,7 @@ impl Gguf {
             ("tokenizer.ggml.tokens".into(), Meta::Strs(tokens)),
             ("tokenizer.ggml.bos_token_id".into(), Meta::U32(1)),
             ("tokenizer.ggml.eos_token_id".into(), Meta::U32(2)),
-            (
-                format!("{arch}.attention.layer_norm_rms_epsilon"),
-                Meta::F32(1e-6),
-            ),
+            (format!("{arch}.attention.layer_norm_rms_epsilon"), Meta::F32(1e-6)),
             (format!("{arch}.rope.freq_base"), Meta::F32(1e4)),
         ];
         for (key, value) in [
@@ -225,12 +163,7 @@ impl Gguf {
         ] {
             metadata.push((format!("{arch}.{key}"), Meta::U32(value)));
         }
-        Self {
-            version: 3,
-            alignment: 32,
-            metadata,
-            tensors: Tensors::model(arch, true),
-        }
+        Self { version: 3, alignment: 32, metadata, tensors: Tensors::model(arch, true) }
     }
 
     /// Sets or replaces a metadata value.
@@ -261,20 +194,13 @@ impl Gguf {
         for tensor in &self.tensors.0 {
             text(&mut out, &tensor.name);
             out.extend_from_slice(&(tensor.dims.len() as u32).to_le_bytes());
-            tensor
-                .dims
-                .iter()
-                .for_each(|d| out.extend_from_slice(&d.to_le_bytes()));
+            tensor.dims.iter().for_each(|d| out.extend_from_slice(&d.to_le_bytes()));
             out.extend_from_slice(&tensor.kind.to_le_bytes());
             out.extend_from_slice(&tensor.offset.to_le_bytes());
         }
         out.resize(out.len().next_multiple_of(self.alignment), 0);
         // Lies about offsets leave the data where it honestly is: the end follows from the sizes alone.
-        let data = self
-            .tensors
-            .0
-            .iter()
-            .fold(0, |at: usize, t| at.next_multiple_of(64) + t.size);
+        let data = self.tensors.0.iter().fold(0, |at: usize, t| at.next_multiple_of(64) + t.size);
         out.extend((0..data).map(|i| (i % 251) as u8));
         out
     }
@@ -303,11 +229,7 @@ pub struct Scratch(PathBuf);
 impl Scratch {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "densecore-weights-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("densecore-weights-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -346,14 +268,8 @@ impl Folder {
             "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "sliding_window": null,
             "attention_bias": false, "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2,
         });
-        let Value::Object(config) = config else {
-            unreachable!()
-        };
-        let folder = Self {
-            scratch: Scratch::new(),
-            config,
-            tensors: Tensors::hf(arch),
-        };
+        let Value::Object(config) = config else { unreachable!() };
+        let folder = Self { scratch: Scratch::new(), config, tensors: Tensors::hf(arch) };
         folder.write();
         folder
     }
@@ -368,11 +284,7 @@ impl Folder {
 
     fn write(&self) {
         self.write_json("config.json", &Value::Object(self.config.clone()));
-        std::fs::write(
-            self.path().join("model.safetensors"),
-            safetensors(&self.tensors),
-        )
-        .unwrap();
+        std::fs::write(self.path().join("model.safetensors"), safetensors(&self.tensors)).unwrap();
     }
 
     pub fn write_json(&self, name: &str, value: &Value) {
@@ -397,10 +309,7 @@ impl Folder {
             }
             std::fs::write(self.path().join(name), safetensors(&Tensors(part.to_vec()))).unwrap();
         }
-        self.write_json(
-            "model.safetensors.index.json",
-            &json!({"metadata": {"total_size": 1}, "weight_map": places}),
-        );
+        self.write_json("model.safetensors.index.json", &json!({"metadata": {"total_size": 1}, "weight_map": places}));
     }
 
     pub fn read_index(&self) -> Value {

@@ -35,16 +35,8 @@ fn wrong_magic_version_and_byte_order_are_named() {
         read_gguf(bytes)
     };
     refused(edit(0, b"PK\x03\x04"), "format", &["GGUF", "50"]);
-    refused(
-        edit(4, &1u32.to_le_bytes()),
-        "unsupported",
-        &["version", "1"],
-    );
-    refused(
-        edit(4, &4u32.to_le_bytes()),
-        "unsupported",
-        &["version", "4"],
-    );
+    refused(edit(4, &1u32.to_le_bytes()), "unsupported", &["version", "1"]);
+    refused(edit(4, &4u32.to_le_bytes()), "unsupported", &["version", "4"]);
     refused(edit(4, &3u32.to_be_bytes()), "unsupported", &["big-endian"]);
     refused(read_gguf(vec![]), "format", &["magic"]);
 }
@@ -62,47 +54,16 @@ fn counts_beyond_the_file_are_refused_before_anything_is_allocated() {
 
 #[test]
 fn counts_over_their_caps_are_refused() {
-    let limits = Limits {
-        tensors: 3,
-        ..Limits::default()
-    };
+    let limits = Limits { tensors: 3, ..Limits::default() };
     let bytes = Gguf::model("llama").bytes();
-    refused(
-        GgufFile::from_bytes("m", bytes.clone(), &limits),
-        "limit",
-        &["tensors", "3"],
-    );
-    let limits = Limits {
-        metadata_entries: 2,
-        ..Limits::default()
-    };
-    refused(
-        GgufFile::from_bytes("m", bytes.clone(), &limits),
-        "limit",
-        &["metadata", "2"],
-    );
-    let limits = Limits {
-        metadata_array: 5,
-        ..Limits::default()
-    };
-    refused(
-        GgufFile::from_bytes("m", bytes.clone(), &limits),
-        "limit",
-        &["tokens", "6", "5"],
-    );
-    let limits = Limits {
-        metadata_string: 1,
-        ..Limits::default()
-    };
-    refused(
-        GgufFile::from_bytes("m", bytes.clone(), &limits),
-        "limit",
-        &["architecture"],
-    );
-    let limits = Limits {
-        metadata_key: 5,
-        ..Limits::default()
-    };
+    refused(GgufFile::from_bytes("m", bytes.clone(), &limits), "limit", &["tensors", "3"]);
+    let limits = Limits { metadata_entries: 2, ..Limits::default() };
+    refused(GgufFile::from_bytes("m", bytes.clone(), &limits), "limit", &["metadata", "2"]);
+    let limits = Limits { metadata_array: 5, ..Limits::default() };
+    refused(GgufFile::from_bytes("m", bytes.clone(), &limits), "limit", &["tokens", "6", "5"]);
+    let limits = Limits { metadata_string: 1, ..Limits::default() };
+    refused(GgufFile::from_bytes("m", bytes.clone(), &limits), "limit", &["architecture"]);
+    let limits = Limits { metadata_key: 5, ..Limits::default() };
     refused(GgufFile::from_bytes("m", bytes, &limits), "limit", &["key"]);
 }
 
@@ -113,68 +74,24 @@ fn lying_metadata_is_named() {
         file.metadata.push((key.into(), meta));
         read_gguf(file.bytes())
     };
-    refused(
-        with("x", Meta::Raw(99, vec![0; 8])),
-        "format",
-        &["\"x\"", "99"],
-    );
+    refused(with("x", Meta::Raw(99, vec![0; 8])), "format", &["\"x\"", "99"]);
     refused(with("x", Meta::Raw(13, vec![])), "format", &["\"x\"", "13"]);
     refused(with("x", Meta::Bool(2)), "format", &["\"x\"", "2"]);
     refused(with("", Meta::U32(1)), "format", &["empty key"]);
-    refused(
-        with("llama.block_count", Meta::U32(1)),
-        "format",
-        &["block_count", "twice"],
-    );
-    refused(
-        with("x", Meta::Raw(8, u64::MAX.to_le_bytes().to_vec())),
-        "format",
-        &["x", "left"],
-    );
+    refused(with("llama.block_count", Meta::U32(1)), "format", &["block_count", "twice"]);
+    refused(with("x", Meta::Raw(8, u64::MAX.to_le_bytes().to_vec())), "format", &["x", "left"]);
     let text = [&2u64.to_le_bytes()[..], &[0xff, 0xfe]].concat();
     refused(with("x", Meta::Raw(8, text)), "format", &["UTF-8"]);
-    refused(
-        with("x", Meta::array(9, 1, &[])),
-        "format",
-        &["array of type 9"],
-    );
-    refused(
-        with("x", Meta::array(77, 1, &[])),
-        "format",
-        &["array of type 77"],
-    );
-    refused(
-        with("x", Meta::array(10, u64::MAX / 8, &[])),
-        "format",
-        &["claims"],
-    );
-    refused(
-        with("x", Meta::array(8, u64::MAX, &[])),
-        "format",
-        &["claims"],
-    );
-    refused(
-        with("x", Meta::array(5, 1 << 62, &[])),
-        "format",
-        &["claims"],
-    );
-    refused(
-        with("x", Meta::array(8, 1, &1_000_000u64.to_le_bytes())),
-        "format",
-        &["1000000"],
-    );
+    refused(with("x", Meta::array(9, 1, &[])), "format", &["array of type 9"]);
+    refused(with("x", Meta::array(77, 1, &[])), "format", &["array of type 77"]);
+    refused(with("x", Meta::array(10, u64::MAX / 8, &[])), "format", &["claims"]);
+    refused(with("x", Meta::array(8, u64::MAX, &[])), "format", &["claims"]);
+    refused(with("x", Meta::array(5, 1 << 62, &[])), "format", &["claims"]);
+    refused(with("x", Meta::array(8, 1, &1_000_000u64.to_le_bytes())), "format", &["1000000"]);
     for bad in [0u32, 1, 3, 33, 1 << 20, u32::MAX] {
-        refused(
-            with("general.alignment", Meta::U32(bad)),
-            "format",
-            &["alignment", &bad.to_string()],
-        );
+        refused(with("general.alignment", Meta::U32(bad)), "format", &["alignment", &bad.to_string()]);
     }
-    refused(
-        with("general.alignment", Meta::Str("32".into())),
-        "format",
-        &["alignment"],
-    );
+    refused(with("general.alignment", Meta::Str("32".into())), "format", &["alignment"]);
 }
 
 #[test]
@@ -205,11 +122,9 @@ fn lying_tensor_records_are_named() {
     let refuse = |kind: &str, parts: &[&str], change: &dyn Fn(&mut Tensors)| {
         refused(edit(change), kind, parts);
     };
-    refuse(
-        "unsupported",
-        &["blk.0.attn_q.weight", "GGML type 10", "Q4_K"],
-        &|t| t.get("blk.0.attn_q.weight").kind = 10,
-    );
+    refuse("unsupported", &["blk.0.attn_q.weight", "GGML type 10", "Q4_K"], &|t| {
+        t.get("blk.0.attn_q.weight").kind = 10
+    });
     refuse("unsupported", &["GGML type 4294967295"], &|t| {
         t.get("output_norm.weight").kind = u32::MAX;
     });
@@ -263,11 +178,7 @@ fn a_tensor_name_beyond_the_file_is_refused() {
     let mut bytes = file.bytes();
     let at = file.tensor_start();
     bytes[at..at + 8].copy_from_slice(&(1u64 << 33).to_le_bytes());
-    refused(
-        read_gguf(bytes.clone()),
-        "format",
-        &["tensor 0", "8589934592"],
-    );
+    refused(read_gguf(bytes.clone()), "format", &["tensor 0", "8589934592"]);
     bytes[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
     refused(read_gguf(bytes), "format", &["tensor 0"]);
 }

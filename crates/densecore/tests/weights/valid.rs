@@ -10,30 +10,15 @@ use crate::{load, load_gguf, read_gguf, refused};
 
 #[test]
 fn a_gguf_model_of_each_architecture_loads() {
-    for (name, arch) in [
-        ("qwen2", Arch::Qwen2),
-        ("qwen3", Arch::Qwen3),
-        ("llama", Arch::Llama),
-    ] {
+    for (name, arch) in [("qwen2", Arch::Qwen2), ("qwen3", Arch::Qwen3), ("llama", Arch::Llama)] {
         let config = load_gguf(Gguf::model(name).bytes()).unwrap();
         assert_eq!(config.arch, arch);
         assert_eq!((config.vocab, config.width, config.layers), (6, 8, 1));
-        assert_eq!(
-            (
-                config.heads,
-                config.kv_heads,
-                config.head_dim,
-                config.mlp_width
-            ),
-            (2, 1, 4, 12)
-        );
+        assert_eq!((config.heads, config.kv_heads, config.head_dim, config.mlp_width), (2, 1, 4, 12));
         assert_eq!(config.rope_interleaved, arch == Arch::Llama);
         assert_eq!(config.qkv_bias, arch == Arch::Qwen2);
         assert_eq!(config.qk_norm, arch == Arch::Qwen3);
-        assert_eq!(
-            (config.eos, config.bos, config.tied),
-            (vec![2], Some(1), true)
-        );
+        assert_eq!((config.eos, config.bos, config.tied), (vec![2], Some(1), true));
     }
 }
 
@@ -52,16 +37,9 @@ fn gguf_shapes_are_row_major_and_data_is_the_stored_bytes() {
     assert_eq!(view.shape, [12, 8]);
     assert_eq!(view.data.len(), 12 * 8 * 4);
     let weights = Weights::Gguf(file);
-    assert_eq!(
-        weights.role(Role::Gate(0)).unwrap().name,
-        "blk.0.ffn_gate.weight"
-    );
+    assert_eq!(weights.role(Role::Gate(0)).unwrap().name, "blk.0.ffn_gate.weight");
     assert!(weights.role_opt(Role::QBias(0)).is_none());
-    refused(
-        weights.tensor("blk.0.ffn_gat.weight"),
-        "format",
-        &["blk.0.ffn_gate.weight", "missing"],
-    );
+    refused(weights.tensor("blk.0.ffn_gat.weight"), "format", &["blk.0.ffn_gate.weight", "missing"]);
 }
 
 #[test]
@@ -75,55 +53,27 @@ fn gguf_metadata_reads_by_type() {
     assert_eq!(file.meta_bool("a.flag").unwrap(), Some(true));
     assert_eq!(file.meta_u64("llama.block_count").unwrap(), Some(1));
     assert_eq!(file.meta_f32("llama.block_count").unwrap(), Some(1.0));
-    assert_eq!(
-        file.meta_i32_array("a.ints").unwrap().collect::<Vec<_>>(),
-        [-1, 7]
-    );
-    assert_eq!(
-        file.meta_f32_array("a.ints").unwrap().collect::<Vec<_>>(),
-        [-1.0, 7.0]
-    );
+    assert_eq!(file.meta_i32_array("a.ints").unwrap().collect::<Vec<_>>(), [-1, 7]);
+    assert_eq!(file.meta_f32_array("a.ints").unwrap().collect::<Vec<_>>(), [-1.0, 7.0]);
     let tokens = file.meta_str_array("tokenizer.ggml.tokens").unwrap();
     assert_eq!(tokens.len(), 6);
-    assert_eq!(
-        tokens.collect::<Vec<_>>(),
-        ["t0", "t1", "t2", "t3", "t4", "t5"]
-    );
+    assert_eq!(tokens.collect::<Vec<_>>(), ["t0", "t1", "t2", "t3", "t4", "t5"]);
     assert_eq!(file.meta_str("absent").unwrap(), None);
-    refused(
-        file.meta_str("a.flag"),
-        "format",
-        &["a.flag", "must be a string"],
-    );
+    refused(file.meta_str("a.flag"), "format", &["a.flag", "must be a string"]);
     refused(file.meta_u64("a.text"), "format", &["a.text", "integer"]);
     refused(file.meta_str_array("a.ints"), "format", &["a.ints"]);
-    refused(
-        file.meta_str_array("absent"),
-        "format",
-        &["absent", "missing"],
-    );
-    refused(
-        file.meta_i32_array("tokenizer.ggml.tokens").map(|_| ()),
-        "format",
-        &["tokens"],
-    );
+    refused(file.meta_str_array("absent"), "format", &["absent", "missing"]);
+    refused(file.meta_i32_array("tokenizer.ggml.tokens").map(|_| ()), "format", &["tokens"]);
 }
 
 #[test]
 fn a_folder_of_each_architecture_loads_whole_and_sharded() {
-    for (name, arch) in [
-        ("qwen2", Arch::Qwen2),
-        ("qwen3", Arch::Qwen3),
-        ("llama", Arch::Llama),
-    ] {
+    for (name, arch) in [("qwen2", Arch::Qwen2), ("qwen3", Arch::Qwen3), ("llama", Arch::Llama)] {
         let folder = Folder::model(name);
         let config = load(folder.path()).unwrap();
         assert_eq!((config.arch, config.vocab, config.head_dim), (arch, 6, 4));
         assert!(!config.rope_interleaved && !config.tied);
-        assert_eq!(
-            load(&folder.path().join("model.safetensors")).unwrap(),
-            config
-        );
+        assert_eq!(load(&folder.path().join("model.safetensors")).unwrap(), config);
         folder.shard();
         assert_eq!(load(folder.path()).unwrap(), config);
     }
@@ -172,9 +122,7 @@ fn fingerprints_follow_the_content_not_the_place() {
     let print = |name: &str, bytes: &[u8]| {
         let path = scratch.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        Weights::open(&path, &Limits::default())
-            .unwrap()
-            .fingerprint()
+        Weights::open(&path, &Limits::default()).unwrap().fingerprint()
     };
     let mut bytes = Gguf::model("qwen2").bytes();
     let first = print("a.gguf", &bytes);
@@ -183,11 +131,7 @@ fn fingerprints_follow_the_content_not_the_place() {
     *bytes.last_mut().unwrap() ^= 1;
     assert_ne!(first, print("c.gguf", &bytes));
     let folder = Folder::model("qwen2");
-    let open = |f: &Folder| {
-        Weights::open(f.path(), &Limits::default())
-            .unwrap()
-            .fingerprint()
-    };
+    let open = |f: &Folder| Weights::open(f.path(), &Limits::default()).unwrap().fingerprint();
     assert_eq!(open(&folder), open(&Folder::model("qwen2")));
     assert_ne!(open(&folder), open(&Folder::model("qwen3")));
 }
