@@ -24,10 +24,7 @@ fuzz_target!(|data: &[u8]| {
         let view = weights.tensor(name).expect("a listed tensor is found");
         let row = *view.shape.last().expect("a tensor has dimensions");
         let rows: usize = view.shape.iter().rev().skip(1).product();
-        assert_eq!(
-            Some(view.data.len()),
-            view.format.row_bytes(row).map(|bytes| bytes * rows)
-        );
+        assert_eq!(Some(view.data.len()), view.format.row_bytes(row).map(|bytes| bytes * rows));
     }
     if let Ok(config) = weights.config(&limits) {
         assert_eq!(config.heads % config.kv_heads, 0);

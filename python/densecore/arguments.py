@@ -11,6 +11,7 @@ from densecore.errors import ArgumentError
 from densecore.prompt import ids as token_ids
 
 if TYPE_CHECKING:
+    from densecore import wire
     from densecore.model import Model
 
 
@@ -83,14 +84,14 @@ def generate_options(
     stop: str | Sequence[str],
     logprobs: int | None,
     ignore_eos: bool,
-) -> dict[str, Any]:
+) -> wire.GenerateOptions:
     """The engine's options of a generation."""
     seeds = [] if seed is None else list(seed) if isinstance(seed, (list, tuple)) else [seed]
     stops = [stop] if isinstance(stop, str) else list(stop)
     for s in stops:
         if not isinstance(s, str):
             raise ArgumentError(f"stop = {s!r:.80}: each stop must be a str")
-    options = {
+    options: wire.GenerateOptions = {
         "max_tokens": whole("max_tokens", max_tokens),
         "temperature": number("temperature", temperature),
         "top_k": whole("top_k", top_k),
@@ -107,7 +108,7 @@ def generate_options(
 
 def think_options(
     model: Model, steps: int, mode: str, temperature: float, top_k: int, stop: Any, ignore_eos: bool
-) -> dict[str, Any]:
+) -> wire.ThinkOptions:
     """The engine's options of latent steps."""
     stops: list[int] = []
     for s in [stop] if isinstance(stop, (str, int)) else list(stop):

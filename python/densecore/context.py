@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densecore import _core, results
@@ -16,6 +15,8 @@ from densecore.results import Generation, Score, Thought
 from densecore.stream import Stream
 
 if TYPE_CHECKING:
+    from densecore import wire
+    from densecore.kinds import One, Target
     from densecore.model import Model
 
 
@@ -54,7 +55,7 @@ class Context:
         """An independent copy; memory is shared until one of the two goes on."""
         return Context(self._core.fork(), self._model)
 
-    def extend(self, prompt: Any, *, raw: bool = False, cancel: Cancel | None = None) -> Context:
+    def extend(self, prompt: One, *, raw: bool = False, cancel: Cancel | None = None) -> Context:
         """Read more. A failed or cancelled call leaves the context as it was."""
         self._core.extend(one(prompt, self._model), raw, flag(cancel))
         return self
@@ -66,7 +67,7 @@ class Context:
 
     def generate(
         self,
-        prompt: Any = None,
+        prompt: One | None = None,
         *,
         max_tokens: int = 256,
         temperature: float = 0.0,
@@ -87,7 +88,7 @@ class Context:
 
     def stream(
         self,
-        prompt: Any = None,
+        prompt: One | None = None,
         *,
         max_tokens: int = 256,
         temperature: float = 0.0,
@@ -106,7 +107,7 @@ class Context:
         more = None if prompt is None else one(prompt, self._model)
         return Stream(self._core.stream(more, options, raw, flag(cancel)), False, logprobs is not None)
 
-    def score(self, target: Any, *, top: int = 0, cancel: Cancel | None = None) -> Score:
+    def score(self, target: Target, *, top: int = 0, cancel: Cancel | None = None) -> Score:
         """Log-probabilities of ``target`` (text or ids) as the continuation."""
         ids = self._model._target(target)
         return results.score(self._core.score(ids, whole("top", top), flag(cancel)))
@@ -114,7 +115,7 @@ class Context:
     def think(
         self,
         steps: int,
-        prompt: Any = None,
+        prompt: One | None = None,
         *,
         mode: str = "mixture",
         temperature: float = 1.0,
@@ -137,6 +138,8 @@ class Context:
         data = self._core.export()
         if path is None:
             return data
+        from pathlib import Path  # kept out of the package's import time
+
         target = Path(path)
         partial = target.with_name(target.name + ".partial")
         try:
@@ -151,7 +154,7 @@ class Context:
         return f"Context({self.length} positions of {self._model.name})"
 
 
-def thought(raw: tuple[Any, ...], model: Model) -> Thought:
+def thought(raw: wire.Thought, model: Model) -> Thought:
     """Name a thought's parts."""
     vectors, ids, stopped, context, counts = raw
     return Thought(Hidden(vectors), Context(context, model), ids, stopped is not None, results.usage(counts))

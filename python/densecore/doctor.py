@@ -52,6 +52,24 @@ class Cache:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One kernel beside its reference."""
+
+    name: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Whether this machine's kernels compute what the reference computes."""
+
+    ok: bool
+    checks: list[Check] = field(default_factory=list)
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Token:
     """One greedy token of a real model."""
 
@@ -73,12 +91,12 @@ class Report:
     settings: dict[str, str]
     caches: list[Cache]
     models: list[Found]
-    self_test: dict[str, object]
+    self_test: SelfTest
     token: Token | None = None
     ok: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ok = bool(self.self_test.get("ok")) and (self.token is None or self.token.ok)
+        self.ok = self.self_test.ok and (self.token is None or self.token.ok)
 
 
 def examine(model: str | None = None, *, offline: bool = False) -> Report:
@@ -132,11 +150,13 @@ def _present() -> list[Found]:
     return found
 
 
-def _self_test() -> dict[str, object]:
+def _self_test() -> SelfTest:
+    start = time.perf_counter()
     try:
-        return dict(_core.self_test())
+        checks = [Check(name, ok) for name, ok in _core.self_test()]
     except DenseCoreError as error:
-        return {"ok": False, "checks": [], "error": str(error)}
+        return SelfTest(ok=False, error=str(error))
+    return SelfTest(all(check.ok for check in checks), checks, time.perf_counter() - start)
 
 
 def _one_token(name: str, *, offline: bool) -> Token:
@@ -189,25 +209,10 @@ def _memory(machine: Hardware) -> str:
     return f"{machine.memory_available / GIB:.1f} GiB available of {machine.memory_total / GIB:.1f} GiB"
 
 
-def _test_rows(test: dict[str, object]) -> list[str]:
-    rows = []
-    checks = test.get("checks")
-    for check in checks if isinstance(checks, list) else []:
-        if isinstance(check, dict):
-            verdict = "ok" if check.get("ok", True) else "FAILED"
-            facts = ", ".join(f"{key} {_short(value)}" for key, value in check.items() if key not in ("name", "ok"))
-            rows.append(_row(str(check.get("name", "check")), f"{verdict}  {facts}".rstrip()))
-        else:
-            rows.append(_row("check", str(check)))
-    seconds = test.get("seconds")
-    took = f" in {seconds:.1f} s" if isinstance(seconds, float) else ""
-    error = f": {test['error']}" if "error" in test else ""
-    rows.append(_row("kernels against the reference", ("ok" if test.get("ok") else "FAILED") + took + error))
-    return rows
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _test_rows(test: SelfTest) -> list[str]:
+    rows = [_row(check.name, "ok" if check.ok else "FAILED") for check in test.checks]
+    verdict = f"ok in {test.seconds:.1f} s" if test.ok else f"FAILED{test.error and ': '}{test.error}"
+    return [*rows, _row("kernels against the reference", verdict)]
 
 
 def _spoken(token: Token) -> str:

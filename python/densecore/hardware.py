@@ -12,9 +12,8 @@ The engine reads the machine (control groups and affinity included); this module
 
 from __future__ import annotations
 
-import shutil
+import os.path
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from densecore import _core
@@ -127,7 +126,9 @@ def resolve_threads(backend: BackendConfig | None) -> int:
 
 def _unused_gpu() -> str:
     # Looking for the driver's traces starts no program and takes microseconds.
-    if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
+    import shutil  # slow to import, and needed here alone
+
+    if os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi"):
         return "an NVIDIA driver is present but not used by this version"
     return ""
 

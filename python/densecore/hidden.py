@@ -38,8 +38,11 @@ class Hidden:
         *,
         layer: int | None = None,
         normed: bool = False,
+        copy: bool | None = None,
     ) -> Hidden:
         """Borrow float32 or bfloat16 memory as vectors of a model. It must not change while borrowed.
+
+        A NumPy array of another layout or another kind of float cannot be borrowed and is copied to float32.
 
         Args:
             array: ``(T, d)``, contiguous, on the CPU: NumPy, torch, or anything with DLPack.
@@ -47,6 +50,7 @@ class Hidden:
             space: ``"input"`` or ``"layer"``; by default that of ``like``, or ``"input"``.
             layer: For ``"layer"``: how many layers were passed.
             normed: For ``"layer"``: whether the final norm was applied.
+            copy: False refuses an array that would have to be copied.
         """
         if isinstance(like, Hidden):
             width = like.shape[1]
@@ -60,7 +64,7 @@ class Hidden:
             raise ArgumentError(f'space = {space!r}: it must be "input" or "layer"')
         if (space == "layer") != (layer is not None):
             raise ArgumentError(f'layer = {layer!r}: space="layer" needs a layer, space="input" has none')
-        core = _core.Hidden.borrow(_shareable(array), like.fingerprint, layer, normed)
+        core = _core.Hidden.borrow(_shareable(array, copy), like.fingerprint, layer, normed)
         if core.shape[1] != width:
             raise WidthError(
                 f"vectors are {core.shape[1]} wide but this model's are {width}; "
@@ -160,25 +164,28 @@ class Hidden:
         return f"Hidden({self.shape[0]} x {self.shape[1]}, {self.dtype}, {where}, {self.fingerprint})"
 
 
-def _shareable(array: Any) -> Any:
-    """Refuse early what has no memory to share; the engine checks the rest."""
+def _shareable(array: Any, copy: bool | None) -> Any:
+    """Refuse early what has no memory to share and copy what cannot be shared; the engine checks the rest."""
     if isinstance(array, Hidden):
         return array._core
     if isinstance(array, np.ndarray):
         if array.ndim != 2:
             raise VectorError(f"the array has the shape {array.shape}, {array.ndim} dimensions; give (T, d)")
-        if array.dtype != np.float32:
+        if array.dtype.kind != "f":
             raise VectorError(f"the array has dtype {array.dtype}; convert it with .astype(numpy.float32)")
-        return array
+        with np.errstate(over="ignore"):  # the engine names a value that does not fit, where it is used
+            ready = np.require(np.asarray(array), np.float32, ["C", "A"])
+        if copy is False and ready.ctypes.data != array.ctypes.data:
+            raise VectorError(
+                f"a {array.dtype} array with strides {array.strides} would have to be copied; give aligned, "
+                "C-contiguous float32, or leave copy at None"
+            )
+        return ready
     if not hasattr(array, "__dlpack__"):
         raise VectorError(f"{type(array).__name__} is no array; give a NumPy array, a torch tensor or a Hidden")
     return array
 
 
 def segment(array: Any, like: Model) -> Hidden:
-    """An array or tensor in a prompt: borrowed where it can be, else copied to contiguous float32."""
-    if isinstance(array, Hidden):
-        return array
-    if isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind == "f":
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    return Hidden.wrap(array, like)
+    """An array or tensor in a prompt, as vectors of the input space."""
+    return array if isinstance(array, Hidden) else Hidden.wrap(array, like)

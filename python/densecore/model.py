@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,16 @@ from densecore.context import Context, thought
 from densecore.errors import ArgumentError, PromptError, StateError, StorageError
 from densecore.hardware import BackendConfig, resolve_threads
 from densecore.hidden import Hidden
-from densecore.prompt import messages_as_text, read
 from densecore.prompt import _text as checked_text
 from densecore.prompt import ids as token_ids
+from densecore.prompt import messages_as_text, read
 from densecore.results import Generation, Readout, Score, Thought
 from densecore.stream import Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from densecore.kinds import Call, Encode, Generate, Many, One, Target, Tensor, Think, Vectors
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,10 @@ class Model:
     @overload
     def tokenize(self, text: str, *, special: bool = False) -> list[int]: ...
     @overload
-    def tokenize(self, text: Sequence[str], *, special: bool = False) -> list[list[int]]: ...
-    def tokenize(self, text: str | Sequence[str], *, special: bool = False) -> list[int] | list[list[int]]:
+    def tokenize(self, text: list[str] | tuple[str, ...], *, special: bool = False) -> list[list[int]]: ...
+    def tokenize(
+        self, text: str | list[str] | tuple[str, ...], *, special: bool = False
+    ) -> list[int] | list[list[int]]:
         """Text to ids. Special tokens written in the text stay text unless ``special``."""
         if isinstance(text, str):
             return self._core.tokenize([checked_text(text)], special)[0]
@@ -184,22 +190,30 @@ class Model:
 
     # -- text -> embeddings -> hidden -> tokens ------------------------------------------------------------------
 
-    def embed(self, prompt: Any) -> Any:
+    @overload
+    def embed(self, prompt: Many) -> list[Hidden]: ...
+    @overload
+    def embed(self, prompt: One) -> Hidden: ...
+    def embed(self, prompt: One | Many) -> Hidden | list[Hidden]:
         """Token embeddings of text or ids: vectors of the input space, which :meth:`decode` continues from."""
         raw, many = read(prompt, self)
         states = [Hidden(h) for h in self._core.embed(raw)]
         return states if many else states[0]
 
+    @overload
+    def encode(self, prompt: Many, **options: Unpack[Encode]) -> list[Hidden]: ...
+    @overload
+    def encode(self, prompt: One, **options: Unpack[Encode]) -> Hidden: ...
     def encode(
         self,
-        prompt: Any,
+        prompt: One | Many,
         *,
         layer: int | None = None,
         normed: bool | None = None,
         pool: str | None = None,
         raw: bool = False,
         cancel: Cancel | None = None,
-    ) -> Any:
+    ) -> Hidden | list[Hidden]:
         """Hidden states of a prompt, one a position.
 
         Args:
@@ -217,30 +231,48 @@ class Model:
         states = self._core.encode(rows, optional_whole("layer", layer), normed, pool, raw, flag(cancel))
         return [Hidden(h) for h in states] if many else Hidden(states[0])
 
-    def forward(self, hidden: Any, *, raw: bool = False, cancel: Cancel | None = None) -> Any:
+    @overload
+    def forward(self, hidden: Tensor, **options: Unpack[Call]) -> Hidden: ...
+    @overload
+    def forward(self, hidden: Vectors, **options: Unpack[Call]) -> list[Hidden]: ...
+    def forward(
+        self, hidden: Tensor | Vectors, *, raw: bool = False, cancel: Cancel | None = None
+    ) -> Hidden | list[Hidden]:
         """Input vectors to final states (after the last layer and the final norm)."""
         many = isinstance(hidden, (list, tuple))
-        batch = [self._vectors(h)._core for h in (hidden if many else [hidden])]
+        batch = [self._vectors(h)._core for h in _listed(hidden)]
         if not batch:
             raise PromptError("the list of vectors is empty; give at least one Hidden")
         states = [Hidden(h) for h in self._core.forward(batch, raw, flag(cancel))]
         return states if many else states[0]
 
-    def decode(self, hidden: Any, *, max_tokens: int = 64, raw: bool = False, **options: Any) -> Any:
+    @overload
+    def decode(self, hidden: Tensor, **options: Unpack[Generate]) -> str: ...
+    @overload
+    def decode(self, hidden: Vectors, **options: Unpack[Generate]) -> list[str]: ...
+    def decode(
+        self, hidden: Tensor | Vectors, *, max_tokens: int = 64, raw: bool = False, **options: Any
+    ) -> str | list[str]:
         """Continue from input vectors as if they were a prompt; takes the options of :meth:`generate`."""
         many = isinstance(hidden, (list, tuple))
-        batch = [(self._vectors(h),) for h in (hidden if many else [hidden])]
+        batch = [(self._vectors(h),) for h in _listed(hidden)]
         texts = [g.text for g in self.generate(batch, max_tokens=max_tokens, raw=raw, **options)]
         return texts if many else texts[0]
 
-    def readout(self, hidden: Any, *, top_k: int = 1, raw: bool = False) -> Readout:
+    def readout(self, hidden: Tensor, *, top_k: int = 1, raw: bool = False) -> Readout:
         """What each final state would say next: the ``top_k`` likeliest tokens and their probabilities."""
         ids, probabilities = self._core.readout(self._vectors(hidden)._core, whole("top_k", top_k), raw)
         table = np.asarray(ids)
         tokens = [self._core.detokenize([[int(i)] for i in row], True) for row in table]
         return Readout(table, np.asarray(probabilities), tokens)
 
-    def logits(self, prompt: Any, *, raw: bool = False, cancel: Cancel | None = None) -> Any:
+    @overload
+    def logits(self, prompt: Many, **options: Unpack[Call]) -> list[npt.NDArray[np.float32]]: ...
+    @overload
+    def logits(self, prompt: One, **options: Unpack[Call]) -> npt.NDArray[np.float32]: ...
+    def logits(
+        self, prompt: One | Many, *, raw: bool = False, cancel: Cancel | None = None
+    ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
         """Logits after every position, float32 ``(T, vocab)``."""
         rows, many = read(prompt, self)
         arrays: list[npt.NDArray[np.float32]] = [np.asarray(a) for a in self._core.logits(rows, raw, flag(cancel))]
@@ -248,9 +280,13 @@ class Model:
 
     # -- prompt -> text ------------------------------------------------------------------------------------------
 
+    @overload
+    def generate(self, prompt: Many, **options: Unpack[Generate]) -> list[Generation]: ...
+    @overload
+    def generate(self, prompt: One, **options: Unpack[Generate]) -> Generation: ...
     def generate(
         self,
-        prompt: Any,
+        prompt: One | Many,
         *,
         max_tokens: int = 256,
         temperature: float = 0.0,
@@ -263,7 +299,7 @@ class Model:
         ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
-    ) -> Any:
+    ) -> Generation | list[Generation]:
         """Continue a prompt, or each of a list.
 
         Args:
@@ -291,7 +327,7 @@ class Model:
 
     def stream(
         self,
-        prompt: Any,
+        prompt: One | Many,
         *,
         max_tokens: int = 256,
         temperature: float = 0.0,
@@ -310,9 +346,21 @@ class Model:
         rows, many = read(prompt, self)
         return Stream(self._core.stream(rows, options, raw, flag(cancel)), many, logprobs is not None)
 
+    @overload
     def score(
-        self, prompt: Any, target: Any, *, top: int = 0, raw: bool = False, cancel: Cancel | None = None
-    ) -> Any:
+        self, prompt: Many, target: Sequence[Target], *, top: int = 0, **options: Unpack[Call]
+    ) -> list[Score]: ...
+    @overload
+    def score(self, prompt: One, target: Target, *, top: int = 0, **options: Unpack[Call]) -> Score: ...
+    def score(
+        self,
+        prompt: One | Many,
+        target: Target | Sequence[Target],
+        *,
+        top: int = 0,
+        raw: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Score | list[Score]:
         """Log-probabilities of ``target`` (text or ids) after ``prompt``; lists of both are scored in pairs."""
         rows, many = read(prompt, self)
         targets = [self._target(t) for t in (target if many else [target])]
@@ -324,7 +372,13 @@ class Model:
 
     # -- prompt -> context -> thought ----------------------------------------------------------------------------
 
-    def prefill(self, prompt: Any, *, raw: bool = False, cancel: Cancel | None = None) -> Any:
+    @overload
+    def prefill(self, prompt: Many, **options: Unpack[Call]) -> list[Context]: ...
+    @overload
+    def prefill(self, prompt: One, **options: Unpack[Call]) -> Context: ...
+    def prefill(
+        self, prompt: One | Many, *, raw: bool = False, cancel: Cancel | None = None
+    ) -> Context | list[Context]:
         """Read a prompt once, to go on from it as often as you like."""
         rows, many = read(prompt, self)
         contexts = [Context(c, self) for c in self._core.prefill(rows, raw, flag(cancel))]
@@ -333,18 +387,26 @@ class Model:
     def import_context(self, data: bytes | bytearray | str | os.PathLike[str]) -> Context:
         """Read back what :meth:`Context.export` wrote, bytes or a path; everything it claims is checked."""
         if not isinstance(data, (bytes, bytearray)):
+            from pathlib import Path  # kept out of the package's import time
+
             path = Path(data)
             try:
                 data = path.read_bytes()
             except OSError as error:
-                raise StorageError(f"reading {path} failed: {error}; give a file written by Context.export()") from error
+                raise StorageError(
+                    f"reading {path} failed: {error}; give a file written by Context.export()"
+                ) from error
         if not data:
             raise StateError("context data: it holds 0 bytes; it must come from Context.export()")
         return Context(self._core.import_context(bytes(data)), self)
 
+    @overload
+    def think(self, prompt: Many, steps: int, **options: Unpack[Think]) -> list[Thought]: ...
+    @overload
+    def think(self, prompt: One, steps: int, **options: Unpack[Think]) -> Thought: ...
     def think(
         self,
-        prompt: Any,
+        prompt: One | Many,
         steps: int,
         *,
         mode: str = "mixture",
@@ -354,7 +416,7 @@ class Model:
         ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
-    ) -> Any:
+    ) -> Thought | list[Thought]:
         """Latent steps after a prompt: the model's output goes back in as a vector and no token is emitted.
 
         Args:
@@ -395,4 +457,5 @@ class Model:
         return f"Model({self.name}, {self.fingerprint}, {self.threads} threads)"
 
 
-
+def _listed(hidden: Any) -> list[Any]:
+    return list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]

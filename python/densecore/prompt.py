@@ -22,9 +22,8 @@ from densecore.errors import ArgumentError, PromptError, TokenizerError
 from densecore.hidden import Hidden, segment
 
 if TYPE_CHECKING:
+    from densecore import wire
     from densecore.model import Model
-
-Raw = tuple[str, list[Any]]
 
 
 class Ids(list[int]):
@@ -54,7 +53,7 @@ class Prompt:
         return f"Prompt({', '.join(map(repr, self.segments))})"
 
 
-def read(value: Any, model: Model) -> tuple[list[Raw], bool]:
+def read(value: Any, model: Model) -> tuple[list[wire.Prompt], bool]:
     """The engine's form of one prompt or a list of them, and whether it was a list."""
     if _is_batch(value):
         if not value:
@@ -63,7 +62,7 @@ def read(value: Any, model: Model) -> tuple[list[Raw], bool]:
     return [one(value, model)], False
 
 
-def one(value: Any, model: Model) -> Raw:
+def one(value: object, model: Model) -> wire.Prompt:
     """The engine's form of a single prompt."""
     if isinstance(value, str):
         return "plain", [_text(value)]
@@ -99,7 +98,7 @@ def _is_ids(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, int) for v in value)
 
 
-def _segment(value: Any, model: Model) -> Any:
+def _segment(value: object, model: Model) -> wire.Segment:
     if isinstance(value, str):
         return _text(value)
     if _is_vectors(value):
@@ -133,12 +132,12 @@ def ids(values: Sequence[Any]) -> list[int]:
     return checked
 
 
-def _turn(message: dict[str, Any], model: Model) -> tuple[str, list[Any]]:
+def _turn(message: dict[str, Any], model: Model) -> tuple[str, list[wire.Segment]]:
     if "role" not in message or "content" not in message:
-        raise PromptError(f"message {message!r:.120} needs the keys \"role\" and \"content\"")
+        raise PromptError(f'message {message!r:.120} needs the keys "role" and "content"')
     role, content = message["role"], message["content"]
     if not isinstance(role, str):
-        raise PromptError(f"role = {role!r:.80}: it must be a str such as \"user\"")
+        raise PromptError(f'role = {role!r:.80}: it must be a str such as "user"')
     if isinstance(content, (str, Ids)) or _is_vectors(content):
         content = [content]
     elif isinstance(content, Prompt):
@@ -153,7 +152,7 @@ def messages_as_text(messages: Sequence[dict[str, Any]]) -> list[tuple[str, str]
     pairs = []
     for message in messages:
         if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            raise PromptError(f"message {message!r:.120} needs the keys \"role\" and \"content\"")
+            raise PromptError(f'message {message!r:.120} needs the keys "role" and "content"')
         content = message["content"]
         if isinstance(content, (list, tuple)) and all(isinstance(c, str) for c in content):
             content = "".join(content)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from densecore import wire
     from densecore.context import Context
     from densecore.hidden import Hidden
 
@@ -116,24 +117,24 @@ class Thought:
     usage: Usage
 
 
-def usage(raw: tuple[Any, ...]) -> Usage:
+def usage(raw: wire.Usage) -> Usage:
     """Name the engine's counts."""
     return Usage(*raw)
 
 
-def logprob(raw: tuple[int, float, list[tuple[int, float]]]) -> TokenLogprob:
+def logprob(raw: wire.Logprob) -> TokenLogprob:
     """Name one token's probability."""
     return TokenLogprob(raw[0], raw[1], tuple(raw[2]))
 
 
-def generation(raw: tuple[Any, ...], with_logprobs: bool) -> Generation:
+def generation(raw: wire.Generation, with_logprobs: bool) -> Generation:
     """Name an answer's parts."""
     text, ids, finish, logprobs, counts = raw
     tokens = [logprob(t) for t in logprobs] if with_logprobs else None
     return Generation(text, ids, finish, tokens, usage(counts))
 
 
-def score(raw: tuple[Any, ...]) -> Score:
+def score(raw: wire.Score) -> Score:
     """Name a score's parts."""
     tokens, counts = raw
     logprobs = np.array([t[1] for t in tokens], dtype=np.float32)

@@ -14,7 +14,7 @@ from densecore.errors import DenseCoreError
 REMEDY = re.compile(
     r"\b(use|try|give|given|pass|load|check|lower|raise|shorten|make|needs?|must|choose|set|take|takes|give[ns]?|split|"
     r"download|verify|supported|convert|convertible|implements?|between|at least|at most|once|from \d|finite|expected|"
-    r"write|name|add|remove|export|again|holds?|longer|shorter|smaller|larger|only|ask)\b",
+    r"write|copy|name|add|remove|export|again|holds?|longer|shorter|smaller|larger|only|ask)\b",
     re.IGNORECASE,
 )
 

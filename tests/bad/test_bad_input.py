@@ -176,10 +176,13 @@ def test_raw_opens_the_space_and_nothing_else(small: Pair) -> None:
 
 
 def test_an_answer_ends_with_the_context(small: Pair) -> None:
-    """Room for fewer tokens than asked is no error: the answer is cut and says so."""
-    made = small.ours.generate(Ids([1] * 2040), max_tokens=64, ignore_eos=True)
-    assert made.finish_reason == "length"
-    assert 0 < len(made.ids) <= 9
+    """More than the context holds is refused before any work; what fits to the last position is answered in full."""
+    prompt = Ids([1] * 2040)
+    refused(lambda: small.ours.generate(prompt, max_tokens=64, ignore_eos=True), C, "2103", "2040", "2048")
+    refused(lambda: small.ours.generate(prompt, max_tokens=10, ignore_eos=True), C, "2049", "2048")
+    refused(lambda: small.ours.stream(prompt, max_tokens=10, ignore_eos=True).result(), C, "2049", "2048")
+    made = small.ours.generate(prompt, max_tokens=9, ignore_eos=True)  # the last token is not read again
+    assert (made.finish_reason, len(made.ids)) == ("length", 9)
 
 
 def test_context_data_that_is_none(small: Pair, other: Any, tmp_path: Any) -> None:

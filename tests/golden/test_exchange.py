@@ -108,9 +108,13 @@ def test_bfloat16_vectors_are_a_prompt(small: Pair) -> None:
 def test_other_layouts_are_copied_and_equal(small: Pair) -> None:
     """Strided and float64 input cannot be borrowed as it is; its values still count."""
     wide = np.random.default_rng(1).standard_normal((10, 2 * small.ours.config.width))
-    for source in (wide[:, ::2], wide[::2, : small.ours.config.width].astype(np.float32)):
+    for source in (wide[:, ::2], wide.astype(np.float32)[::2, : small.ours.config.width]):
         hidden = densecore.Hidden.wrap(source, like=small.ours)
         np.testing.assert_array_equal(np.asarray(hidden), source.astype(np.float32))
+        with pytest.raises(densecore.errors.VectorError, match="copied"):
+            densecore.Hidden.wrap(source, like=small.ours, copy=False)
+    fitting = source.astype(np.float32, order="C")
+    assert address(np.asarray(densecore.Hidden.wrap(fitting, like=small.ours, copy=False))) == address(fitting)
 
 
 def test_views_outlive_the_hidden(small: Pair) -> None:

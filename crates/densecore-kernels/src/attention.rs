@@ -7,6 +7,7 @@
 
 use crate::cpu::{Tier, tiered};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 /// Positions of a tile.
 pub const SPAN: usize = 64;
@@ -50,9 +51,18 @@ pub fn write_tile(format: CacheFormat, keys: &mut [u8], values: &mut [u8], at: u
             }
         }
         CacheFormat::F16 => {
-            for i in 0..d {
-                keys[(i * SPAN + at) * 2..][..2].copy_from_slice(&f16::from_f32(key[i]).to_ne_bytes());
-                values[(at * d + i) * 2..][..2].copy_from_slice(&f16::from_f32(value[i]).to_ne_bytes());
+            // Rounded a run at a time, which the processor does in one instruction each eight.
+            let mut run = [f16::ZERO; SPAN];
+            for first in (0..d).step_by(SPAN) {
+                let run = &mut run[..SPAN.min(d - first)];
+                run.convert_from_f32_slice(&key[first..first + run.len()]);
+                for (i, k) in run.iter().enumerate() {
+                    keys[((first + i) * SPAN + at) * 2..][..2].copy_from_slice(&k.to_ne_bytes());
+                }
+                run.convert_from_f32_slice(&value[first..first + run.len()]);
+                for (i, v) in run.iter().enumerate() {
+                    values[(at * d + first + i) * 2..][..2].copy_from_slice(&v.to_ne_bytes());
+                }
             }
         }
     }
@@ -125,7 +135,9 @@ pub fn attend<'a>(
     }
     for (row, sum) in out.chunks_exact_mut(head_dim).zip(&scratch.sums) {
         let inverse = 1.0 / sum;
-        row.iter_mut().for_each(|v| *v *= inverse);
+        for v in row.iter_mut() {
+            *v *= inverse;
+        }
     }
 }
 
@@ -153,7 +165,9 @@ fn soften_body(scores: &mut [f32], visible: usize, maximum: &mut f32, sum: &mut 
     *sum = *sum * shrink + lanes.iter().sum::<f32>();
     *maximum = largest;
     if shrink != 1.0 {
-        out.iter_mut().for_each(|v| *v *= shrink);
+        for v in out.iter_mut() {
+            *v *= shrink;
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! Every packed format against its decoder, and the decoder against Candle's.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};

@@ -52,6 +52,7 @@ pub fn enter<T: Send>(
             return false;
         }
         *last = Instant::now();
+        #[allow(clippy::redundant_closure_for_method_calls, reason = "the method is bound to one lifetime")]
         match Python::attach(|py| py.check_signals()) {
             Ok(()) => false,
             Err(error) => {

@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 use std::sync::Arc;
 
 /// `(T, d)` vectors that know their model and space.
-#[pyclass(name = "Hidden", frozen, module = "densecore._core", subclass)]
+#[pyclass(name = "Hidden", frozen, module = "densecore._core")]
 pub struct Hidden {
     pub inner: densecore::Hidden,
 }
@@ -166,6 +166,7 @@ impl Hidden {
         dlpack::export(py, hidden, max_version.is_some_and(|(major, _)| major >= 1))
     }
 
+    #[allow(clippy::unused_self, reason = "a protocol method")]
     fn __dlpack_device__(&self) -> (i32, i32) {
         (1, 0)
     }

@@ -134,9 +134,7 @@ impl Model {
     }
 
     fn detokenize(&self, py: Python<'_>, lists: Vec<Vec<u32>>, special: bool) -> PyResult<Vec<String>> {
-        enter(py, None, |_| {
-            lists.iter().map(|ids| self.inner.detokenize(ids, special)).collect()
-        })
+        enter(py, None, |_| lists.iter().map(|ids| self.inner.detokenize(ids, special)).collect())
     }
 
     fn render(&self, py: Python<'_>, messages: Vec<(String, String)>, add_generation_prompt: bool) -> PyResult<String> {
@@ -144,22 +142,22 @@ impl Model {
         enter(py, None, |_| self.inner.template()?.render(&messages, add_generation_prompt))
     }
 
-    fn embed(&self, py: Python<'_>, list: Vec<PyPrompt>) -> PyResult<Vec<Hidden>> {
-        let list = prompts(list);
+    fn embed(&self, py: Python<'_>, batch: Vec<PyPrompt>) -> PyResult<Vec<Hidden>> {
+        let list = prompts(batch);
         Ok(enter(py, None, |_| self.inner.embed(&list))?.into_iter().map(Hidden::from).collect())
     }
 
     fn encode(
         &self,
         py: Python<'_>,
-        list: Vec<PyPrompt>,
+        batch: Vec<PyPrompt>,
         layer: Option<usize>,
         normed: Option<bool>,
         pool: Option<&str>,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<Hidden>> {
-        let list = prompts(list);
+        let list = prompts(batch);
         let pool = match pool {
             None => Pooling::None,
             Some("mean") => Pooling::Mean,
@@ -179,11 +177,11 @@ impl Model {
     fn forward(
         &self,
         py: Python<'_>,
-        list: Vec<Py<Hidden>>,
+        batch: Vec<Py<Hidden>>,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<Hidden>> {
-        let list: Vec<densecore::Hidden> = list.iter().map(|h| h.get().inner.clone()).collect();
+        let list: Vec<densecore::Hidden> = batch.iter().map(|h| h.get().inner.clone()).collect();
         let states = enter(py, cancel, |cancel| self.inner.forward(&list, raw, cancel))?;
         Ok(states.into_iter().map(Hidden::from).collect())
     }
@@ -197,11 +195,11 @@ impl Model {
     fn logits(
         &self,
         py: Python<'_>,
-        list: Vec<PyPrompt>,
+        batch: Vec<PyPrompt>,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<Array>> {
-        let list = prompts(list);
+        let list = prompts(batch);
         let vocab = self.inner.config().vocab;
         let rows = enter(py, cancel, |cancel| {
             let mut out = vec![Vec::new(); list.len()];
@@ -214,12 +212,12 @@ impl Model {
     fn generate(
         &self,
         py: Python<'_>,
-        list: Vec<PyPrompt>,
+        batch: Vec<PyPrompt>,
         options: GenerateOptions,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<GenerationTuple>> {
-        let list = prompts(list);
+        let list = prompts(batch);
         let options = Options::from(options);
         let answers = enter(py, cancel, |cancel| {
             let options = Options { cancel: cancel.clone(), ..options };
@@ -228,8 +226,8 @@ impl Model {
         Ok(answers.into_iter().map(generation).collect())
     }
 
-    fn stream(&self, list: Vec<PyPrompt>, options: GenerateOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
-        let (model, list) = (self.inner.clone(), prompts(list));
+    fn stream(&self, batch: Vec<PyPrompt>, options: GenerateOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
+        let (model, list) = (self.inner.clone(), prompts(batch));
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
         Stream::start(cancel, options.into(), move |options, each| model.generate(&list, options, raw, each))
     }
@@ -250,11 +248,11 @@ impl Model {
     fn prefill(
         &self,
         py: Python<'_>,
-        list: Vec<PyPrompt>,
+        batch: Vec<PyPrompt>,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<Context>> {
-        let list = prompts(list);
+        let list = prompts(batch);
         let contexts = enter(py, cancel, |cancel| self.inner.prefill(&list, raw, cancel))?;
         Ok(contexts.into_iter().map(Context::from).collect())
     }
@@ -262,12 +260,12 @@ impl Model {
     fn think(
         &self,
         py: Python<'_>,
-        list: Vec<PyPrompt>,
+        batch: Vec<PyPrompt>,
         options: thinking::Options,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<ThoughtTuple>> {
-        let list = prompts(list);
+        let list = prompts(batch);
         let thinking = quick(py, options.read())?;
         let thoughts = enter(py, cancel, |cancel| self.inner.think(&list, &thinking, raw, cancel))?;
         Ok(thoughts.into_iter().map(thought).collect())

@@ -70,12 +70,15 @@ pub enum Error {
     Prompt(String),
     /// Prompt and room for the answer exceed the context.
     #[error(
-        "{needed} positions are needed but the context holds {limit}; shorten the prompt, lower max_tokens or load with a larger context"
+        "{needed} positions are needed ({given} given, {} to come) but the context holds {limit}; shorten the prompt, lower max_tokens or load with a larger context",
+        needed.saturating_sub(*given)
     )]
     ContextLength {
         /// Prompt and answer, in positions.
         needed: usize,
-        /// Positions of the context.
+        /// Those of the context so far and the prompt.
+        given: usize,
+        /// Positions the context can hold.
         limit: usize,
     },
     /// Vectors of the wrong width.

@@ -197,10 +197,10 @@ impl Hidden {
         let bad = |i: usize, value: f32| Error::NonFinite { row: i / width, column: i % width, value };
         if let Some(data) = self.as_f32() {
             // A sum of x * 0 is 0 exactly when every x is finite; the search runs only on failure.
-            if data.iter().map(|v| v * 0.0).sum::<f32>() != 0.0 {
-                if let Some(i) = data.iter().position(|v| !v.is_finite()) {
-                    return Err(bad(i, data[i]));
-                }
+            if data.iter().map(|v| v * 0.0).sum::<f32>() != 0.0
+                && let Some(i) = data.iter().position(|v| !v.is_finite())
+            {
+                return Err(bad(i, data[i]));
             }
         } else {
             let data = self.as_bf16();

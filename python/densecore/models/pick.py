@@ -104,7 +104,9 @@ def shards(index: bytes, repo: str) -> list[str]:
         if reason is None and not name.endswith(".safetensors"):
             reason = "is no .safetensors file"
         if reason:
-            raise ModelFormatError(f"{repo}: {INDEX} names the shard {name!r}, which {reason}; name files of this folder only")
+            raise ModelFormatError(
+                f"{repo}: {INDEX} names the shard {name!r}, which {reason}; refused: use another copy of the model"
+            )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def lookup(name: str) -> tuple[Wish | None, local.Found | None]:
     return wish, next(filter(None, map(local.in_hub_cache, wish.hub)), None)
 
 
-def resolve(name: str | Path, *, offline: bool | None = None, progress: bool | None = None) -> Resolved:
+def resolve(name: str | os.PathLike[str], *, offline: bool | None = None, progress: bool | None = None) -> Resolved:
     """Find a model, downloading it if need be.
 
     Args:

@@ -162,7 +162,11 @@ impl Model {
     /// Refuses what cannot fit: `held` positions there, `rows` and `more` to come.
     pub(crate) fn check_room(&self, held: usize, rows: usize, more: usize) -> Result<()> {
         let (needed, limit) = (held.saturating_add(rows).saturating_add(more), self.context());
-        if needed > limit { Err(Error::ContextLength { needed, given: held.saturating_add(rows), limit }) } else { Ok(()) }
+        if needed > limit {
+            Err(Error::ContextLength { needed, given: held.saturating_add(rows), limit })
+        } else {
+            Ok(())
+        }
     }
 
     /// Tokenizes and checks a prompt.

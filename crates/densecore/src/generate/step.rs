@@ -36,6 +36,9 @@ impl Sequence {
     }
 }
 
+/// Receives the residual states of sequence `i`'s rows from `first` on: `(i, first, states)`.
+pub(crate) type Seen<'a> = dyn FnMut(usize, usize, &[f32]) -> Result<()> + 'a;
+
 impl Model {
     /// Takes up to [`STEP_ROWS`] pending rows, in the order of the sequences, through `layers` layers.
     /// `seen(i, first, states)` gets the residual states of sequence `i`'s rows `first..`. Returns the rows computed.
@@ -45,7 +48,7 @@ impl Model {
         sequences: &mut [Sequence],
         layers: usize,
         cancel: &Cancel,
-        seen: &mut dyn FnMut(usize, usize, &[f32]) -> Result<()>,
+        seen: &mut Seen<'_>,
     ) -> Result<usize> {
         let decoder = self.decoder();
         let width = decoder.config.width;
@@ -97,7 +100,7 @@ impl Model {
         sequences: &mut [Sequence],
         layers: usize,
         cancel: &Cancel,
-        seen: &mut dyn FnMut(usize, usize, &[f32]) -> Result<()>,
+        seen: &mut Seen<'_>,
     ) -> Result<usize> {
         self.with_workspace(|ws| {
             let mut total = 0;

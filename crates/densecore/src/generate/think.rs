@@ -161,7 +161,9 @@ impl Model {
                 out = decoder.head.finish(&decoder.pool, last);
                 let norm = vector::norm(&out);
                 let scale = decoder.embedding.mean_norm(&decoder.pool)? / norm.max(f32::MIN_POSITIVE);
-                out.iter_mut().for_each(|v| *v *= scale);
+                for v in &mut out {
+                    *v *= scale;
+                }
             }
             Mode::Mixture => {
                 let k = if thinking.top_k == 0 { logits.len() } else { thinking.top_k };

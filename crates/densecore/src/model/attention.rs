@@ -45,7 +45,6 @@ impl Attention {
         let input = ws.input.prepare(pool, &ws.normed, n, &ws.precise, &[&self.q, &self.k, &self.v]);
         let jobs = [(&self.q, Output::new(q, qw)), (&self.k, Output::new(k, kw)), (&self.v, Output::new(v, kw))];
         products(pool, input, &jobs);
-        drop(jobs);
         if let Some(biases) = &self.biases {
             for (x, bias) in [(&mut *q, &biases.q), (&mut *k, &biases.k), (&mut *v, &biases.v)] {
                 pool.rows(x, bias.len(), 16, &|_, rows| {

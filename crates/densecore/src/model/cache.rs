@@ -113,10 +113,10 @@ impl Cache {
             return Ok(());
         }
         let first = self.len / SPAN;
-        if let Some(block) = self.blocks.get_mut(first) {
-            if Arc::get_mut(block).is_none() {
-                *block = Arc::new(Block::new(&self.geometry, Some(&block.data))?);
-            }
+        if let Some(block) = self.blocks.get_mut(first)
+            && Arc::get_mut(block).is_none()
+        {
+            *block = Arc::new(Block::new(&self.geometry, Some(&block.data))?);
         }
         while self.blocks.len() < needed.div_ceil(SPAN) {
             self.blocks.push(Arc::new(Block::new(&self.geometry, None)?));
@@ -179,9 +179,5 @@ impl Cache {
     /// Bytes of the blocks, shared ones included.
     pub fn bytes(&self) -> usize {
         self.blocks.len() * self.geometry.block()
-    }
-
-    pub(crate) fn geometry(&self) -> &Arc<Geometry> {
-        &self.geometry
     }
 }

@@ -162,10 +162,16 @@ impl ModelConfig {
             return Err(bad(format!("the head width {} is odd; rotary pairs need an even one", self.head_dim)));
         }
         if !(self.norm_eps > 0.0 && self.norm_eps <= 0.1) {
-            return Err(bad(format!("the norm epsilon is {} ({}); it must be above 0 and at most 0.1", self.norm_eps, fields.norm_eps)));
+            return Err(bad(format!(
+                "the norm epsilon is {} ({}); it must be above 0 and at most 0.1",
+                self.norm_eps, fields.norm_eps
+            )));
         }
         if !(self.rope_theta >= 1.0 && self.rope_theta <= 1e12) {
-            return Err(bad(format!("the rotary base is {} ({}); it must be from 1 to 1e12", self.rope_theta, fields.rope_theta)));
+            return Err(bad(format!(
+                "the rotary base is {} ({}); it must be from 1 to 1e12",
+                self.rope_theta, fields.rope_theta
+            )));
         }
         if let Some(&id) = self.eos.iter().chain(&self.bos).find(|&&id| id as usize >= self.vocab) {
             return Err(bad(format!("a special token has id {id} but the vocabulary holds {} tokens", self.vocab)));

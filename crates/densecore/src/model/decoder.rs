@@ -39,7 +39,7 @@ impl Decoder {
         };
         let layers = (0..config.layers).map(|l| loader.layer(&config, l)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            embedding: Embedding::new(Arc::clone(&weights), config.vocab, config.width),
+            embedding: Embedding::new(weights, config.vocab, config.width),
             rope: Rope::new(config.head_dim, config.rope_theta, config.rope_interleaved),
             layers,
             head,

@@ -5,6 +5,9 @@ use crate::weights::{Role, Weights};
 use densecore_kernels::{Format, Pool, vector};
 use std::sync::{Arc, OnceLock};
 
+/// Rows one thread decodes at a time for their mean length.
+const PART: usize = 1024;
+
 /// The `(vocab, d)` embedding, read row by row.
 #[derive(Debug)]
 pub struct Embedding {
@@ -18,11 +21,6 @@ impl Embedding {
     /// Reads rows from `weights`, whose embedding has this shape (checked with the configuration).
     pub fn new(weights: Arc<Weights>, vocab: usize, width: usize) -> Self {
         Self { weights, vocab, width, mean_norm: OnceLock::new() }
-    }
-
-    /// Rows in the table.
-    pub fn vocab(&self) -> usize {
-        self.vocab
     }
 
     fn table(&self) -> Result<(Format, usize, &[u8])> {
@@ -40,7 +38,11 @@ impl Embedding {
         for (&id, out) in ids.iter().zip(out.chunks_exact_mut(self.width)) {
             let id = id as usize;
             if id >= self.vocab {
-                return Err(Error::argument("token id", id, format!("use ids of this model, from 0 to {}", self.vocab - 1)));
+                return Err(Error::argument(
+                    "token id",
+                    id,
+                    format!("use ids of this model, from 0 to {}", self.vocab - 1),
+                ));
             }
             format.dequantize_row(&data[id * bytes..][..bytes], out);
         }
@@ -53,7 +55,6 @@ impl Embedding {
             return Ok(norm);
         }
         let (format, bytes, data) = self.table()?;
-        const PART: usize = 1024;
         let mut sums = vec![0f32; self.vocab.div_ceil(PART)];
         pool.rows(&mut sums, 1, 1, &|part, sum| {
             let mut row = vec![0.0; self.width];

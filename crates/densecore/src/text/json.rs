@@ -16,6 +16,11 @@ use crate::limits::Limits;
 #[derive(Debug)]
 pub struct JsonEncoder(tokenizers::Tokenizer);
 
+/// Ways of cutting text that leave every byte in place.
+const CUTS: [&str; 4] = ["ByteLevel", "Split", "Digits", "Punctuation"];
+/// Normalizers that change how a text is written and not what it says.
+const NORMALIZERS: [&str; 4] = ["NFC", "NFD", "NFKC", "NFKD"];
+
 /// Encoder, vocabulary, begin id, end ids.
 type Loaded = (JsonEncoder, Table, Option<u32>, Vec<u32>);
 
@@ -57,7 +62,7 @@ fn check(description: &Value) -> Result<()> {
     let refuse = |what: &str, value: &Value| {
         Err(Error::unsupported(
             format!("{what} of tokenizer.json"),
-            value,
+            value.to_string().chars().take(80).collect::<String>(),
             "byte-level BPE tokenizers (Qwen, Llama 3, SmolLM) are read; use such a model",
         ))
     };
@@ -72,6 +77,17 @@ fn check(description: &Value) -> Result<()> {
     if !byte_level(decoder) && !nested() {
         return refuse("the decoder", &decoder["type"]);
     }
+    let cuts = steps(&description["pre_tokenizer"], "pretokenizers");
+    if let Some(other) = cuts.iter().find(|cut| !CUTS.iter().any(|known| *cut == known)) {
+        return refuse("the pre-tokenizer", other);
+    }
+    if !cuts.iter().any(|cut| *cut == "ByteLevel") {
+        return refuse("the lack of a byte-level pre-tokenizer", &description["pre_tokenizer"]);
+    }
+    let normalizers = steps(&description["normalizer"], "normalizers");
+    if let Some(other) = normalizers.iter().find(|step| !NORMALIZERS.iter().any(|known| *step == known)) {
+        return refuse("the normalizer", other);
+    }
     let dropout = &description["model"]["dropout"];
     if dropout.as_f64().is_some_and(|rate| rate > 0.0) {
         return refuse("random dropout", dropout);
@@ -83,6 +99,15 @@ fn check(description: &Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The types of a step and, for a sequence of steps, of those in it.
+fn steps<'a>(step: &'a Value, list: &str) -> Vec<&'a Value> {
+    match (&step["type"], &step[list]) {
+        (Value::Null, _) if step.is_null() => Vec::new(),
+        (kind, Value::Array(parts)) if kind == "Sequence" => parts.iter().flat_map(|part| steps(part, list)).collect(),
+        (kind, _) => vec![kind],
+    }
 }
 
 fn table(encoder: &tokenizers::Tokenizer, limits: &Limits) -> Result<Table> {
@@ -104,7 +129,16 @@ fn table(encoder: &tokenizers::Tokenizer, limits: &Limits) -> Result<Table> {
             Some(_) => Kind::UserDefined,
             None => Kind::Normal,
         };
-        tokens[*id as usize] = (spelled.as_str(), kind);
+        let slot = &mut tokens[*id as usize];
+        if !slot.0.is_empty() {
+            let mut both = [slot.0, spelled.as_str()];
+            both.sort_unstable();
+            return Err(Error::Tokenizer(format!(
+                "id {id} is given to both {:?} and {:?} in tokenizer.json; the file is damaged, fetch the model again",
+                both[0], both[1]
+            )));
+        }
+        *slot = (spelled.as_str(), kind);
     }
     if let ModelWrapper::BPE(model) = encoder.get_model()
         && let Some(id) = model.unk_token.as_ref().and_then(|name| vocabulary.get(name))

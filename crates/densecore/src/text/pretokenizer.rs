@@ -135,7 +135,9 @@ impl Pass {
             }),
             Self::Numbers => cut_all(text, out, |rest| alternate(rest, is_number)),
             Self::Signs => {
-                cut_all(text, out, |rest| alternate(rest, |c| class(c) == Class::Punctuation || "$+<=>^~|".contains(c)))
+                cut_all(text, out, |rest| {
+                    alternate(rest, |c| class(c) == Class::Punctuation || "$+<=>^~|".contains(c))
+                });
             }
             Self::Threes => cut_threes(text, out),
         }

@@ -287,12 +287,11 @@ impl Fields<'_> {
         let window = self.count("sliding_window")?;
         let on = self.flag("use_sliding_window")?.unwrap_or(arch == Arch::Llama);
         let first = self.count("max_window_layers")?.unwrap_or(MAX_WINDOW_LAYERS);
+        // Qwen windows start at max_window_layers. A list of full layers that says otherwise contradicts them, and readers
+        // of this format differ in which of the two they believe.
+        let windowed = if arch == Arch::Llama { !listed } else { first < layers };
         match window {
-            // Qwen windows start at max_window_layers. A list of full layers beside them contradicts them: the readers of
-            // this format differ in which of the two they believe, so neither is.
-            Some(window) if on && if arch == Arch::Llama { !listed } else { first < layers } => {
-                refuse(format!("sliding_window = {window} from layer {first}"))
-            }
+            Some(window) if on && windowed => refuse(format!("sliding_window = {window} from layer {first}")),
             _ => Ok(()),
         }
     }

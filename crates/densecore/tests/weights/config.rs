@@ -32,6 +32,9 @@ fn config_features_that_would_be_ignored_are_refused() {
     {
         folder.set(key, value);
     }
+    // A list of full layers contradicts the window that is switched on.
+    folder.set("layer_types", json!(["full_attention"]));
+    refused(folder.load(), "unsupported", &["sliding-window", "64"]);
     folder.config.remove("layer_types");
     refused(folder.load(), "unsupported", &["sliding-window", "64"]);
     refused(with("llama", "hidden_act", json!("gelu")), "unsupported", &["gelu"]);

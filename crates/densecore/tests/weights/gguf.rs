@@ -34,7 +34,7 @@ fn wrong_magic_version_and_byte_order_are_named() {
         bytes[at..at + with.len()].copy_from_slice(with);
         read_gguf(bytes)
     };
-    refused(edit(0, b"PK\x03\x04"), "format", &["GGUF", "50"]);
+    refused(edit(0, b"PK\x03\x04"), "format", &["GGUF", r"PK\x03\x04"]);
     refused(edit(4, &1u32.to_le_bytes()), "unsupported", &["version", "1"]);
     refused(edit(4, &4u32.to_le_bytes()), "unsupported", &["version", "4"]);
     refused(edit(4, &3u32.to_be_bytes()), "unsupported", &["big-endian"]);
@@ -123,7 +123,7 @@ fn lying_tensor_records_are_named() {
         refused(edit(change), kind, parts);
     };
     refuse("unsupported", &["blk.0.attn_q.weight", "GGML type 10", "Q4_K"], &|t| {
-        t.get("blk.0.attn_q.weight").kind = 10
+        t.get("blk.0.attn_q.weight").kind = 10;
     });
     refuse("unsupported", &["GGML type 4294967295"], &|t| {
         t.get("output_norm.weight").kind = u32::MAX;

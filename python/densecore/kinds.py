@@ -1,0 +1,68 @@
+"""Kinds of arguments, for those who read and check types; nothing here runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from densecore.arguments import Cancel
+    from densecore.hidden import Hidden
+    from densecore.prompt import Prompt
+
+
+class Tensor(Protocol):
+    """Anything with DLPack: a :class:`densecore.Hidden`, a NumPy array, a torch tensor."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        """Hand the memory out."""
+
+
+One: TypeAlias = "str | Prompt | Tensor | tuple[Any, ...] | list[Any]"
+"""One prompt: text, segments, vectors, ids, or messages; see :mod:`densecore.prompt`."""
+Many: TypeAlias = "list[str] | list[Prompt] | list[tuple[Any, ...]] | list[list[Any]]"
+"""A list of prompts."""
+Target: TypeAlias = "str | Sequence[int]"
+"""What is scored: text or ids."""
+Vectors: TypeAlias = "list[Hidden] | list[Tensor] | tuple[Tensor, ...]"
+"""A list of vectors."""
+
+
+class Call(TypedDict, total=False):
+    """What every call that computes takes."""
+
+    raw: bool
+    """Let vectors of other spaces in."""
+    cancel: Cancel | None
+
+
+class Encode(Call, total=False):
+    """See :meth:`densecore.Model.encode`."""
+
+    layer: int | None
+    normed: bool | None
+    pool: str | None
+
+
+class Generate(Call, total=False):
+    """See :meth:`densecore.Model.generate`."""
+
+    max_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int | Sequence[int] | None
+    stop: str | Sequence[str]
+    logprobs: int | None
+    ignore_eos: bool
+
+
+class Think(Call, total=False):
+    """See :meth:`densecore.Model.think`."""
+
+    mode: str
+    temperature: float
+    top_k: int
+    stop: Any
+    ignore_eos: bool

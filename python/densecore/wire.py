@@ -1,0 +1,78 @@
+"""What crosses into the engine and back, as types; :mod:`densecore.results` gives the tuples names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from densecore import _core
+
+Segment: TypeAlias = "str | _core.Hidden | Sequence[int]"
+"""Text (special tokens in it stay text), vectors, or token ids."""
+Plain: TypeAlias = "tuple[Literal['plain'], Sequence[Segment]]"
+"""Segments as they stand."""
+Chat: TypeAlias = "tuple[Literal['chat'], Sequence[tuple[str, Sequence[Segment]]]]"
+"""Turns ``(role, content)`` for the model's chat template."""
+Prompt: TypeAlias = "Plain | Chat"
+
+Usage: TypeAlias = tuple[int, int, int, int, int, int, float]
+"""``(prompt tokens, prompt vectors, emitted tokens, latent steps, positions, cached positions, seconds)``."""
+Logprob: TypeAlias = tuple[int, float, list[tuple[int, float]]]
+"""``(id, its log-probability, [(id, log-probability)] of the likeliest)``."""
+Generation: TypeAlias = tuple[str, list[int], str, list[Logprob], Usage]
+"""``(text, ids, "stop" | "length" | "cancelled", one entry a token if asked for, usage)``."""
+Score: TypeAlias = tuple[list[Logprob], Usage]
+"""``(one entry a target token, usage)``."""
+Thought: TypeAlias = "tuple[_core.Hidden, list[int], int | None, _core.Context, Usage]"
+"""``(vectors fed back, likeliest token at each step, the token that ended it, the context after it, usage)``."""
+Event: TypeAlias = tuple[int, str, list[int], str | None]
+"""``(which prompt, text, ids, finish reason in its last event)``."""
+
+
+class GenerateOptions(TypedDict):
+    """Options of a generation; their ranges are the engine's to check."""
+
+    max_tokens: int
+    temperature: float
+    """0 takes the likeliest token."""
+    top_k: int
+    """0 for all."""
+    top_p: float
+    min_p: float
+    seeds: list[int]
+    """None, one for all prompts, or one a prompt."""
+    stop: list[str]
+    logprobs: int | None
+    """Alternatives reported with each token; ``None`` reports nothing."""
+    ignore_eos: bool
+
+
+class ThinkOptions(TypedDict):
+    """Options of latent steps."""
+
+    steps: int
+    mode: str
+    """``"mixture"``, ``"state"`` or ``"token"``."""
+    temperature: float
+    top_k: int
+    """0 for the whole vocabulary."""
+    stop: list[int]
+    ignore_eos: bool
+
+
+class Config(TypedDict):
+    """A model's shape, the fields of :class:`densecore.ModelConfig`."""
+
+    arch: str
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_width: int
+    norm_eps: float
+    rope_theta: float
+    tied: bool
+    context: int
