@@ -80,6 +80,7 @@ check: fmt-check lint types structure ## formatters, linters, types, stubs, stru
 
 fmt-check: $(STAMPS)/dev
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	$(PY) -m ruff format --check .
 
 lint: $(STAMPS)/dev
@@ -95,6 +96,7 @@ structure: $(STAMPS)/dev
 
 fmt: $(STAMPS)/dev ## rewrite sources in the house format
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(PY) -m ruff check --fix-only --quiet .
 	$(PY) -m ruff format .
 

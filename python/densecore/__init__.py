@@ -20,11 +20,12 @@ from densecore import errors
 from densecore._core import __version__
 from densecore._core import trace as _trace
 from densecore.arguments import Cancel
+from densecore.config import Memory, ModelConfig
 from densecore.context import Context
 from densecore.errors import DenseCoreError
 from densecore.hardware import CPU, GPU, BackendConfig, Hardware, hardware
 from densecore.hidden import Hidden
-from densecore.model import Memory, Model, ModelConfig
+from densecore.model import Model
 from densecore.prompt import Ids, Prompt
 from densecore.results import Event, Generation, Readout, Score, Thought, TokenLogprob, Usage
 from densecore.stream import Stream

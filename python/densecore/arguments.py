@@ -12,6 +12,7 @@ from densecore.prompt import ids as token_ids
 
 if TYPE_CHECKING:
     from densecore import wire
+    from densecore.kinds import Stop
     from densecore.model import Model
 
 
@@ -65,7 +66,7 @@ def number(name: str, value: Any) -> float:
         raise ArgumentError(f"{name} = {value!r:.80}: it must be a number") from None
 
 
-def flag(cancel: Any) -> _core.CancelFlag | None:
+def flag(cancel: object) -> _core.CancelFlag | None:
     """The engine's side of a :class:`Cancel`."""
     if cancel is None:
         return None
@@ -107,7 +108,7 @@ def generate_options(
 
 
 def think_options(
-    model: Model, steps: int, mode: str, temperature: float, top_k: int, stop: Any, ignore_eos: bool
+    model: Model, steps: int, mode: str, temperature: float, top_k: int, stop: Stop, ignore_eos: bool
 ) -> wire.ThinkOptions:
     """The engine's options of latent steps."""
     stops: list[int] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from densecore import _core, results
 from densecore.arguments import Cancel, flag, generate_options, think_options, whole
@@ -16,7 +16,7 @@ from densecore.stream import Stream
 
 if TYPE_CHECKING:
     from densecore import wire
-    from densecore.kinds import One, Target
+    from densecore.kinds import One, Stop, Target
     from densecore.model import Model
 
 
@@ -120,7 +120,7 @@ class Context:
         mode: str = "mixture",
         temperature: float = 1.0,
         top_k: int = 10,
-        stop: Any = (),
+        stop: Stop = (),
         ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from densecore.errors import ArgumentError, VectorError, WidthError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from densecore.kinds import Tensor
     from densecore.model import Model
 
 
@@ -32,7 +34,7 @@ class Hidden:
     @classmethod
     def wrap(
         cls,
-        array: Any,
+        array: Tensor,
         like: Model | Hidden,
         space: str | None = None,
         *,
@@ -64,6 +66,7 @@ class Hidden:
             raise ArgumentError(f'space = {space!r}: it must be "input" or "layer"')
         if (space == "layer") != (layer is not None):
             raise ArgumentError(f'layer = {layer!r}: space="layer" needs a layer, space="input" has none')
+        _check_layer(layer)
         core = _core.Hidden.borrow(_shareable(array, copy), like.fingerprint, layer, normed)
         if core.shape[1] != width:
             raise WidthError(
@@ -116,6 +119,7 @@ class Hidden:
         """The same vectors declared to belong elsewhere: the explicit way to use a state where it was not made for."""
         if space not in ("input", "layer") or (space == "layer") != (layer is not None):
             raise ArgumentError(f'space = {space!r}, layer = {layer!r}: it must be "input", or "layer" with a layer')
+        _check_layer(layer)
         return Hidden(self._core.as_space(layer, normed))
 
     def __getitem__(self, rows: slice | int) -> Hidden:
@@ -164,6 +168,13 @@ class Hidden:
         return f"Hidden({self.shape[0]} x {self.shape[1]}, {self.dtype}, {where}, {self.fingerprint})"
 
 
+def _check_layer(layer: object) -> None:
+    """Refuse what is no count of layers."""
+    counts = isinstance(layer, SupportsIndex) and not isinstance(layer, bool) and 0 <= index(layer) < 1 << 32
+    if layer is not None and not counts:
+        raise ArgumentError(f"layer = {layer!r:.80}: it must be a whole number from 0, the layers passed")
+
+
 def _shareable(array: Any, copy: bool | None) -> Any:
     """Refuse early what has no memory to share and copy what cannot be shared; the engine checks the rest."""
     if isinstance(array, Hidden):
@@ -186,6 +197,6 @@ def _shareable(array: Any, copy: bool | None) -> Any:
     return array
 
 
-def segment(array: Any, like: Model) -> Hidden:
+def segment(array: Tensor, like: Model) -> Hidden:
     """An array or tensor in a prompt, as vectors of the input space."""
     return array if isinstance(array, Hidden) else Hidden.wrap(array, like)

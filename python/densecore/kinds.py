@@ -24,6 +24,8 @@ Many: TypeAlias = "list[str] | list[Prompt] | list[tuple[Any, ...]] | list[list[
 """A list of prompts."""
 Target: TypeAlias = "str | Sequence[int]"
 """What is scored: text or ids."""
+Stop: TypeAlias = "int | str | Sequence[int | str]"
+"""Tokens that end a chain of latent steps: ids, or texts of one token."""
 Vectors: TypeAlias = "list[Hidden] | list[Tensor] | tuple[Tensor, ...]"
 """A list of vectors."""
 
@@ -64,5 +66,5 @@ class Think(Call, total=False):
     mode: str
     temperature: float
     top_k: int
-    stop: Any
+    stop: Stop
     ignore_eos: bool

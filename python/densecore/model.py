@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from densecore import _core, results
 from densecore.arguments import Cancel, flag, generate_options, think_options, whole
 from densecore.arguments import optional as optional_whole
+from densecore.config import Memory, ModelConfig
 from densecore.context import Context, thought
 from densecore.errors import ArgumentError, PromptError, StateError, StorageError
 from densecore.hardware import BackendConfig, resolve_threads
@@ -26,42 +26,7 @@ from densecore.stream import Stream
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from densecore.kinds import Call, Encode, Generate, Many, One, Target, Tensor, Think, Vectors
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A model's shape."""
-
-    arch: str
-    """``"qwen2"``, ``"qwen3"`` or ``"llama"``."""
-    vocab: int
-    width: int
-    """Components of a hidden state, d."""
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    mlp_width: int
-    norm_eps: float
-    rope_theta: float
-    tied: bool
-    """Whether the head is the embedding matrix."""
-    context: int
-    """Longest sequence in positions, as loaded."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes a model takes now."""
-
-    weights: int
-    """Packed matrices."""
-    file: int
-    """The weight files, mapped, mostly not resident."""
-    caches: int
-    """Keys and values of all contexts."""
-    caches_allowed: int
+    from densecore.kinds import Call, Encode, Generate, Many, One, Stop, Target, Tensor, Think, Vectors
 
 
 class Model:
@@ -169,6 +134,8 @@ class Model:
         """Text to ids. Special tokens written in the text stay text unless ``special``."""
         if isinstance(text, str):
             return self._core.tokenize([checked_text(text)], special)[0]
+        if not isinstance(text, (list, tuple)):
+            raise PromptError(f"{text!r:.80} ({type(text).__name__}) is no text; give a str or a list of them")
         for t in text:
             if not isinstance(t, str):
                 raise PromptError(f"{t!r:.80} ({type(t).__name__}) is no text; give a str or a list of them")
@@ -227,8 +194,12 @@ class Model:
         """
         if isinstance(layer, bool):
             raise ArgumentError(f"layer = {layer!r}: it must be a whole number")
+        if normed not in (None, False, True):
+            raise ArgumentError(f"normed = {normed!r:.80}: it must be True, False or None")
         rows, many = read(prompt, self)
-        states = self._core.encode(rows, optional_whole("layer", layer), normed, pool, raw, flag(cancel))
+        states = self._core.encode(
+            rows, optional_whole("layer", layer, 0, self._config.layers), normed, pool, raw, flag(cancel)
+        )
         return [Hidden(h) for h in states] if many else Hidden(states[0])
 
     @overload
@@ -412,7 +383,7 @@ class Model:
         mode: str = "mixture",
         temperature: float = 1.0,
         top_k: int = 10,
-        stop: Any = (),
+        stop: Stop = (),
         ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
@@ -439,10 +410,10 @@ class Model:
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
-    def _vectors(self, value: Any) -> Hidden:
+    def _vectors(self, value: Tensor) -> Hidden:
         return value if isinstance(value, Hidden) else Hidden.wrap(value, self)
 
-    def _target(self, target: Any) -> list[int]:
+    def _target(self, target: object) -> list[int]:
         if isinstance(target, str):
             found = self.tokenize(target)
         elif isinstance(target, (list, tuple, np.ndarray)):

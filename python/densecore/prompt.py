@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from densecore.errors import ArgumentError, PromptError, TokenizerError
 from densecore.hidden import Hidden, segment
 
 if TYPE_CHECKING:
     from densecore import wire
+    from densecore.kinds import Tensor
     from densecore.model import Model
 
 
@@ -90,7 +91,7 @@ def _is_batch(value: Any) -> bool:
     )
 
 
-def _is_vectors(value: Any) -> bool:
+def _is_vectors(value: Any) -> TypeGuard[Tensor]:
     return isinstance(value, Hidden) or hasattr(value, "__dlpack__") or hasattr(value, "__array_interface__")
 
 

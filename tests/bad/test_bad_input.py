@@ -98,6 +98,8 @@ PROMPTS: dict[str, Case] = {
     "layer too high": (lambda m: m.encode("a", layer=5), A, ("layer", "5", "4")),
     "layer negative": (lambda m: m.encode("a", layer=-1), A, ("layer", "-1")),
     "layer a bool": (lambda m: m.encode("a", layer=True), WRONG, ("layer",)),
+    "normed a text": (lambda m: m.encode("a", normed="yes"), WRONG, ("normed", "yes")),
+    "text a number": (lambda m: m.tokenize(5), (P, TypeError), ("5", "int")),
     "pool unknown": (lambda m: m.encode("a", pool="max"), A, ("pool", "max", "mean")),
     "steps 0": (lambda m: m.think("a", 0), A, ("steps", "0")),
     "steps negative": (lambda m: m.think("a", -3), A, ("steps", "-3")),
@@ -126,6 +128,9 @@ VECTORS: dict[str, Case] = {
     "inputs readout": (lambda m: m.readout(m.embed("a")), errors.SpaceError, ("input", "raw")),
     "middle states readout": (lambda m: m.readout(m.encode("a", layer=2)), errors.SpaceError, ("2", "raw")),
     "space unknown": (lambda m: Hidden.wrap(rows(m), like=m, space="outer"), A, ("space", "outer", "input")),
+    "layer negative": (lambda m: Hidden.wrap(rows(m), m, "layer", layer=-3), A, ("layer", "-3")),
+    "layer of a space negative": (lambda m: m.embed("a").as_space("layer", layer=-3), A, ("layer", "-3")),
+    "transposed": (lambda m: m.generate([rows(m).T]), errors.VectorError, ("3", "64")),
     "wrap without a model": (lambda m: Hidden.wrap(rows(m), like=None), WRONG, ("like",)),
 }
 

@@ -235,7 +235,10 @@ pub fn import(object: &Bound<'_, PyAny>, space: Space, fingerprint: Arc<str>) ->
     };
     let contiguous = strides.is_none_or(|s| (s[1] == 1 || width <= 1) && (rows <= 1 || s[0] == width as i64));
     if !contiguous {
-        return Err(refuse(format!("the vectors have strides {strides:?}; make them contiguous first")));
+        return Err(refuse(format!(
+            "the vectors have strides {:?}; make them contiguous first",
+            strides.unwrap_or_default()
+        )));
     }
     let start = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize).cast_const();
     if rows.checked_mul(width).is_none()

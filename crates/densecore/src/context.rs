@@ -74,7 +74,11 @@ impl Context {
     /// Forgets positions from `len` on.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len > self.cache.len() {
-            return Err(Error::argument("length", len, format!("this context holds {} positions", self.cache.len())));
+            return Err(Error::argument(
+                "length",
+                len,
+                format!("it must be at most {}, the positions held", self.cache.len()),
+            ));
         }
         if len < self.cache.len() {
             self.cache.truncate(len);

@@ -14,7 +14,9 @@
 //! A tile is all its payloads, then all its scales (see [`Scales`]); the next tile follows at a multiple of 64.
 
 use super::activation::GROUP;
-use crate::format::{Format, half_at, k_scale};
+use crate::format::{Format, k_scale};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 /// Rows of a tile: the lanes of one 512-bit register.
 pub const TILE: usize = 16;
@@ -136,41 +138,82 @@ impl Layout {
         }
     }
 
-    /// Scale and offset of row `r`, group `g`, half `h` (0 or 1): `weight = scale * q + offset`.
-    pub fn scale(&self, scales: &[u8], g: usize, h: usize, r: usize) -> (f32, f32) {
+    /// Scale groups per 32 components.
+    pub fn parts(&self) -> usize {
+        if self.scales == Scales::SixBit { 2 } else { 1 }
+    }
+
+    /// Scales and offsets of part `p` (0, or 1 where there are two) of group `g`, one a row:
+    /// `weight = scale * q + offset`.
+    #[inline(always)]
+    pub fn scales(&self, scales: &[u8], g: usize, p: usize) -> ([f32; TILE], [f32; TILE]) {
         match self.scales {
             Scales::Centred { zero } => {
-                let d = half_at(scales, g * 32 + r * 2);
-                (d, -f32::from(zero) * d)
+                let d = halves(&scales[g * 32..]);
+                (d, d.map(|d| -f32::from(zero) * d))
             }
-            Scales::Offset => (half_at(scales, g * 64 + r * 2), half_at(scales, g * 64 + 32 + r * 2)),
+            Scales::Offset => (halves(&scales[g * 64..]), halves(&scales[g * 64 + 32..])),
             Scales::SuperBlock => {
-                let (block, sub) = (&scales[g / 8 * 320..], g % 8);
-                let (d, dmin) = (half_at(block, r * 2), half_at(block, 32 + r * 2));
-                (d * f32::from(block[64 + sub * TILE + r]), -dmin * f32::from(block[192 + sub * TILE + r]))
+                let (block, sub) = (&scales[g / 8 * 320..][..320], g % 8);
+                let (d, dmin) = (halves(block), halves(&block[32..]));
+                let (scale, min) = (&block[64 + sub * TILE..][..TILE], &block[192 + sub * TILE..][..TILE]);
+                (
+                    std::array::from_fn(|r| d[r] * f32::from(scale[r])),
+                    std::array::from_fn(|r| -dmin[r] * f32::from(min[r])),
+                )
             }
             Scales::SixBit => {
-                let (block, sub) = (&scales[g / 8 * 288..], g % 8 * 2 + h);
-                let scale = half_at(block, r * 2) * f32::from(block[32 + sub * TILE + r] as i8);
-                (scale, -32.0 * scale)
+                let (block, sub) = (&scales[g / 8 * 288..][..288], g % 8 * 2 + p);
+                let (d, scale) = (halves(block), &block[32 + sub * TILE..][..TILE]);
+                let scale: [f32; TILE] = std::array::from_fn(|r| d[r] * f32::from(scale[r] as i8));
+                (scale, scale.map(|s| -32.0 * s))
             }
         }
     }
 
-    /// Quant of row `r`, component `i` (0..32) of a group's payload.
-    pub fn quant(&self, payload: &[u8], r: usize, i: usize) -> u8 {
-        let (step, lane) = (i / 4, r * 4 + i % 4);
+    /// A group's payload as bytes: `[8 steps][16 rows][4]`.
+    #[inline(always)]
+    pub fn unpack(&self, payload: &[u8], out: &mut [u8; 512]) {
         if self.bits == Bits::Eight {
-            return payload[step * 64 + lane];
+            out.copy_from_slice(&payload[..512]);
+            return;
         }
-        let byte = payload[step % 4 * 64 + lane];
-        let low = if step < 4 { byte & 15 } else { byte >> 4 };
+        for i in 0..256 {
+            out[i] = payload[i] & 15;
+            out[256 + i] = payload[i] >> 4;
+        }
         match self.bits {
-            Bits::Five => low | ((payload[256 + step * 8 + lane / 8] >> (lane % 8)) & 1) << 4,
-            Bits::Six => low | ((payload[256 + step / 4 * 64 + lane] >> (step % 4 * 2)) & 3) << 4,
-            Bits::Four | Bits::Eight => low,
+            Bits::Five => {
+                for (bits, out) in payload[256..320].iter().zip(out.as_chunks_mut::<8>().0) {
+                    // Bit `i` to bit 4 of byte `i`: spread by a multiplication, then mask.
+                    let spread = (u64::from(*bits & 0x7f).wrapping_mul(0x0002_0408_1020_4081) & 0x0101_0101_0101_0101)
+                        | u64::from(bits >> 7) << 56;
+                    *out = (u64::from_le_bytes(*out) | spread << 4).to_le_bytes();
+                }
+            }
+            Bits::Six => {
+                for h in 0..2 {
+                    let high = &payload[256 + h * 64..][..64];
+                    for s in 0..4 {
+                        let out = &mut out[(h * 4 + s) * 64..][..64];
+                        for i in 0..64 {
+                            out[i] |= ((high[i] >> (2 * s)) & 3) << 4;
+                        }
+                    }
+                }
+            }
+            Bits::Four | Bits::Eight => {}
         }
     }
+}
+
+/// Sixteen half floats.
+#[inline(always)]
+fn halves(bytes: &[u8]) -> [f32; TILE] {
+    let stored: [f16; TILE] = std::array::from_fn(|r| f16::from_le_bytes([bytes[r * 2], bytes[r * 2 + 1]]));
+    let mut out = [0.0; TILE];
+    stored.convert_to_f32_slice(&mut out);
+    out
 }
 
 /// The 32 unsigned quants of group `g` of a row.

@@ -2,6 +2,8 @@
 
 mod activation;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod layout;
 mod portable;
@@ -81,10 +83,12 @@ impl QuantMatrix {
         let tile = &self.data.bytes()[t * self.layout.tile_bytes..][..self.layout.tile_bytes];
         assert!(x.k == self.cols && first + out.len() <= x.n, "input does not match the matrix");
         #[cfg(target_arch = "x86_64")]
-        if Tier::detect() == Tier::Avx512 {
+        match Tier::detect() {
             // SAFETY: the tier was chosen because the processor has these features.
-            unsafe { avx512::tile(&self.layout, tile, x, first, out) };
-            return;
+            Tier::Avx512 => return unsafe { avx512::tile(&self.layout, tile, x, first, out) },
+            // SAFETY: as above.
+            Tier::Avx2 => return unsafe { avx2::tile(&self.layout, tile, x, first, out) },
+            Tier::Portable => {}
         }
         portable_tile(&self.layout, tile, x, first, out);
     }

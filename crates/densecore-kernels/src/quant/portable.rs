@@ -2,34 +2,36 @@
 //! order, so their results are equal bit for bit.
 
 use super::activation::{Activations, GROUP};
-use super::layout::{Layout, Scales, TILE};
+use super::layout::{Layout, TILE};
 
 /// One tile times rows `first..first + out.len()` of the input; `out[c][r]` is row `r` of the tile.
 #[inline(always)]
 pub fn tile(layout: &Layout, tile: &[u8], x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
     let (payloads, scales) = tile.split_at(layout.groups * layout.payload);
-    let halves = if layout.scales == Scales::SixBit { 2 } else { 1 };
+    let parts = layout.parts();
     out.fill([0.0; TILE]);
-    let mut weights = [[0u8; GROUP]; TILE];
+    let mut weights = [0u8; 512];
     for g in 0..layout.groups {
-        let payload = &payloads[g * layout.payload..][..layout.payload];
-        for (r, row) in weights.iter_mut().enumerate() {
-            for (i, w) in row.iter_mut().enumerate() {
-                *w = layout.quant(payload, r, i);
-            }
-        }
-        for (c, out) in out.iter_mut().enumerate() {
-            let row = first + c;
-            let q = &x.q[row * x.k + g * GROUP..][..GROUP];
-            let group = row * layout.groups + g;
-            for h in 0..halves {
-                let part = h * 16..if halves == 2 { h * 16 + 16 } else { GROUP };
-                let sum = if halves == 2 { x.sum16[group * 2 + h] } else { x.sum32[group] };
+        layout.unpack(&payloads[g * layout.payload..][..layout.payload], &mut weights);
+        for p in 0..parts {
+            let (scale, offset) = layout.scales(scales, g, p);
+            let steps = p * 8 / parts..(p + 1) * 8 / parts;
+            for (c, out) in out.iter_mut().enumerate() {
+                let row = first + c;
+                let q = &x.q[row * x.k + g * GROUP..][..GROUP];
+                let group = row * layout.groups + g;
+                let sum = if parts == 2 { x.sum16[group * 2 + p] } else { x.sum32[group] };
+                let mut dot = [0i32; TILE];
+                for s in steps.clone() {
+                    for r in 0..TILE {
+                        for b in 0..4 {
+                            dot[r] += i32::from(weights[s * 64 + r * 4 + b]) * i32::from(q[s * 4 + b]);
+                        }
+                    }
+                }
                 for r in 0..TILE {
-                    let dot: i32 = part.clone().map(|i| i32::from(weights[r][i]) * i32::from(q[i])).sum();
-                    let (scale, offset) = layout.scale(scales, g, h, r);
-                    out[r] = (dot as f32).mul_add(scale * x.scale[group], out[r]);
-                    out[r] = offset.mul_add(sum, out[r]);
+                    out[r] = (dot[r] as f32).mul_add(scale[r] * x.scale[group], out[r]);
+                    out[r] = offset[r].mul_add(sum, out[r]);
                 }
             }
         }

@@ -52,7 +52,7 @@ impl Block {
             geometry.used.fetch_sub(bytes, Ordering::Relaxed);
             return Err(Error::Memory {
                 what: "the key-value cache".into(),
-                needed: used >> 20,
+                needed: used.div_ceil(1 << 20),
                 available: geometry.budget >> 20,
                 remedy: "drop contexts you no longer need, shorten prompts, or load with kv=\"f16\"".into(),
             });

@@ -279,10 +279,15 @@ fn describe(error: &minijinja::Error) -> Error {
     let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
     let mut text = format!("{}{detail}{place}", error.kind());
     if error.kind() == minijinja::ErrorKind::OutOfFuel {
-        text = format!("the template does too much work{place}; give the prompt as text instead");
+        text = format!("the template does too much work{place}");
     }
     if let Some(source) = std::error::Error::source(error) {
         text = format!("{text}: {source}");
     }
-    Error::Template(text)
+    let remedy = match error.kind() {
+        minijinja::ErrorKind::SyntaxError => "the model's files are damaged: fetch them again",
+        minijinja::ErrorKind::OutOfFuel => "give the prompt as text instead",
+        _ => "check the messages, or give the prompt as text instead",
+    };
+    Error::Template(format!("{text}; {remedy}"))
 }
