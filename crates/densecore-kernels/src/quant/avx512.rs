@@ -12,6 +12,8 @@ use std::cell::RefCell;
 const BLOCK: usize = 8;
 /// From this many rows on, unpacking a tile once pays.
 const UNPACK_FROM: usize = 3;
+/// How far ahead of its use a packed payload is asked for (bytes): memory takes longer than one group's products.
+const AHEAD: usize = 4096;
 /// Bytes of an unpacked group: 8 x 64 quants, then per half scales and offsets of 16 floats.
 const UNPACKED: usize = 512 + 256;
 
@@ -21,6 +23,8 @@ trait Source {
     const HALVES: usize;
     /// SAFETY: `payload` points at the tile and `g` is below its groups; needs AVX-512 BW.
     unsafe fn weights(&self, g: usize) -> [__m512i; 8];
+    /// Asks for what a later group will need.
+    fn prefetch(&self, _g: usize) {}
     /// SAFETY: as above.
     unsafe fn scales(&self, g: usize) -> ([__m512; 2], [__m512; 2]);
 }
@@ -53,8 +57,28 @@ unsafe fn unsigned(p: *const u8) -> __m512 {
     unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
 }
 
+impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
+    /// Bytes of a group's payload.
+    const SIZE: usize = match BITS {
+        4 => 256,
+        5 => 320,
+        6 => 384,
+        _ => 512,
+    };
+}
+
 impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
     const HALVES: usize = if KIND == SIX { 2 } else { 1 };
+
+    #[inline(always)]
+    fn prefetch(&self, g: usize) {
+        let size = Self::SIZE;
+        let ahead = self.payload.wrapping_add(g * size + AHEAD);
+        for line in 0..size / 64 {
+            // SAFETY: a prefetch does not read; any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64).cast()) };
+        }
+    }
 
     #[inline(always)]
     unsafe fn weights(&self, g: usize) -> [__m512i; 8] {
@@ -68,12 +92,7 @@ impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
                 }
                 return w;
             }
-            let size = match BITS {
-                4 => 256,
-                5 => 320,
-                _ => 384,
-            };
-            let p = self.payload.add(g * size);
+            let p = self.payload.add(g * Self::SIZE);
             let low = _mm512_set1_epi8(15);
             for s in 0..4 {
                 let both = load(p.add(s * 64));
@@ -206,6 +225,7 @@ unsafe fn rows<S: Source, const C: usize>(
     for g in 0..groups {
         // SAFETY: `first + C` rows of `groups` groups exist in `x` (checked by the caller); the source is valid.
         unsafe {
+            source.prefetch(g);
             let w = source.weights(g);
             let (ws, offset) = source.scales(g);
             for c in 0..C {
@@ -216,8 +236,18 @@ unsafe fn rows<S: Source, const C: usize>(
                 let step = |dot, s: usize| _mm512_dpbusd_epi32(dot, w[s], _mm512_set1_epi32(q.add(s).read_unaligned()));
                 if S::HALVES == 1 {
                     let mut dot = _mm512_setzero_si512();
-                    for s in 0..8 {
-                        dot = step(dot, s);
+                    if C < 4 {
+                        // Few rows leave the multipliers waiting for one another: two shorter chains, an exact sum.
+                        let mut other = _mm512_setzero_si512();
+                        for s in 0..4 {
+                            dot = step(dot, s);
+                            other = step(other, s + 4);
+                        }
+                        dot = _mm512_add_epi32(dot, other);
+                    } else {
+                        for s in 0..8 {
+                            dot = step(dot, s);
+                        }
                     }
                     let sum = _mm512_set1_ps(*sum32.add(group));
                     acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(ws[0], a), acc[c]);
