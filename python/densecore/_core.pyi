@@ -127,6 +127,7 @@ class Model:
         context: int | None,
         kv: str,
         cache_bytes: int | None,
+        max_memory: int | None,
     ) -> Model:
         """Map and pack the weights of a GGUF file or a safetensors folder; ``kv`` is "auto", "f32" or "f16"."""
 

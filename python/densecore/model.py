@@ -56,6 +56,7 @@ class Model:
         context: int | None = None,
         kv: str = "auto",
         cache_bytes: int | None = None,
+        max_memory: int | None = None,
         offline: bool | None = None,
         progress: bool | None = None,
     ) -> Model:
@@ -67,18 +68,20 @@ class Model:
             context: Longest sequence in positions; what the model was made for by default.
             kv: Storage of keys and values: ``"f16"``, ``"f32"``, or ``"auto"`` (f32 for float32 weights, else f16).
             cache_bytes: Cap on the memory of all contexts together.
+            max_memory: Refuse to load what needs more bytes than this; what the machine has free by default.
             offline: Never touch the network; follows ``HF_HUB_OFFLINE`` by default.
             progress: Show download progress; by default on a terminal.
         """
         threads = resolve_threads(backend)
         length = optional_whole("context", context, 1)
         room = optional_whole("cache_bytes", cache_bytes, 1)
+        cap = optional_whole("max_memory", max_memory, 1)
         if not isinstance(kv, str):
             raise ArgumentError(f'kv = {kv!r}: it must be "auto", "f32" or "f16"')
         from densecore.models import resolve
 
         path = resolve(name, offline=offline, progress=progress).path
-        return cls(_core.Model.load(path, threads, length, kv, room))
+        return cls(_core.Model.load(path, threads, length, kv, room, cap))
 
     # -- facts ---------------------------------------------------------------------------------------------------
 

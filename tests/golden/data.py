@@ -35,7 +35,8 @@ def gsm8k_texts(limit: int | None = None) -> list[str]:
 
 def squad_paragraphs(limit: int) -> list[str]:
     """The first distinct paragraphs of the SQuAD dev set."""
-    return list(dict.fromkeys(row["context"] for row in rows("squad/squad_dev.jsonl")))[:limit]
+    names = ("squad/squad_dev.jsonl", "squad/squad_train_sample.jsonl")
+    return list(dict.fromkeys(row["context"] for name in names for row in rows(name)))[:limit]
 
 
 def gsm8k_positions(encode, positions: int = 2000) -> list[list[int]]:

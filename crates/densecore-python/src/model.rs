@@ -68,9 +68,11 @@ impl Model {
         context: Option<usize>,
         kv: &str,
         cache_bytes: Option<u64>,
+        max_memory: Option<u64>,
     ) -> PyResult<Self> {
         let cache = quick(py, crate::machine::cache_format(kv))?;
-        let options = LoadOptions { threads, context, cache, cache_budget: cache_bytes, ..LoadOptions::default() };
+        let options =
+            LoadOptions { threads, context, cache, cache_budget: cache_bytes, max_memory, ..LoadOptions::default() };
         let inner = enter(py, None, |_| densecore::Model::load(&path, &options))?;
         Ok(Self { inner })
     }

@@ -28,16 +28,22 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// Storage of keys and values; by default as exact as the weights (f32 for f32 weights, else f16).
     pub cache: Option<CacheFormat>,
+    /// Refuse to load what needs more than this (bytes), however much the machine has.
+    pub max_memory: Option<u64>,
     /// Memory for all caches together (bytes); by default three quarters of what is available after loading.
     pub cache_budget: Option<u64>,
     /// Caps.
     pub limits: Limits,
 }
 
+const NO_TEMPLATE: &str =
+    "this model has none; give the prompt as plain text or segments, in the form it was trained on";
+
 struct Inner {
     decoder: Decoder,
     tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    /// A broken template stops chats, not the rest of the model.
+    template: std::result::Result<ChatTemplate, String>,
     ends: Vec<u32>,
     fingerprint: Arc<str>,
     file_bytes: u64,
@@ -57,11 +63,8 @@ impl Model {
         let limits = options.limits.clone();
         let weights = Arc::new(Weights::open(path, &limits)?);
         let config = weights.config(&limits)?;
-        fits(
-            "the model",
-            weights.file_bytes() + weights.file_bytes() / 8,
-            "use a smaller model or a smaller quantisation",
-        )?;
+        // Packed weights are little larger than the file; the eighth is for tables and working memory.
+        fits(weights.file_bytes() + weights.file_bytes() / 8, options.max_memory)?;
         let context = options.context.unwrap_or(config.context);
         if context == 0 || context > config.context {
             return Err(Error::argument(
@@ -95,7 +98,11 @@ impl Model {
         let (decoder, text) = std::thread::scope(|scope| {
             let text = scope.spawn(|| -> Result<_> {
                 let tokenizer = files::tokenizer(&weights, &limits)?;
-                let template = files::chat_template(&weights, &tokenizer, &limits)?;
+                let template = match files::chat_template(&weights, &tokenizer, &limits) {
+                    Ok(found) => found.ok_or_else(|| NO_TEMPLATE.to_owned()),
+                    Err(Error::Template(why)) => Err(why),
+                    Err(error) => return Err(error),
+                };
                 Ok((tokenizer, template))
             });
             let decoder = Decoder::load(Arc::clone(&weights), config, pool, geometry);
@@ -146,11 +153,7 @@ impl Model {
 
     /// The chat template; an error if the model has none.
     pub fn template(&self) -> Result<&ChatTemplate> {
-        self.0.template.as_ref().ok_or_else(|| {
-            Error::Template(
-                "this model has none; give the prompt as plain text or segments, in the form it was trained on".into(),
-            )
-        })
+        self.0.template.as_ref().map_err(|why| Error::Template(why.clone()))
     }
 
     /// Tokens that end an answer.
@@ -260,14 +263,16 @@ impl std::fmt::Debug for Model {
 }
 
 /// Refuses early what cannot fit.
-fn fits(what: &str, needed: u64, remedy: &str) -> Result<()> {
+fn fits(needed: u64, cap: Option<u64>) -> Result<()> {
     let memory = hardware::memory();
-    if memory.is_known() && needed > memory.available {
+    let machine = if memory.is_known() { memory.available } else { u64::MAX };
+    let available = cap.unwrap_or(u64::MAX).min(machine);
+    if needed > available {
         return Err(Error::Memory {
-            what: what.into(),
-            needed: needed >> 20,
-            available: memory.available >> 20,
-            remedy: remedy.into(),
+            what: "loading the model".into(),
+            needed: needed.div_ceil(1 << 20),
+            available: available >> 20,
+            remedy: "free memory, or use a smaller model or a smaller quantisation".into(),
         });
     }
     Ok(())
