@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from tests.verify.record import machine, threads, versions  # noqa: E402 - the checkout is found first
+from tests.verify.record import machine, sha256, threads, versions  # noqa: E402 - the checkout is found first
 
 WORKER = ROOT / "benches" / "sides.py"
 OURS, PEER = "densecore", "llama.cpp"
@@ -198,6 +198,7 @@ def main() -> None:
         "medians": {n: {s: round(statistics.median(v), 3) for s, v in rows.items()} for n, rows in values.items()},
         "values": {n: {s: [round(x, 3) for x in v] for s, v in rows.items()} for n, rows in values.items()},
         "model": options.path.name,
+        "sha256": sha256(options.path),
         "threads": options.threads,
         "rounds": options.rounds,
         "date": dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

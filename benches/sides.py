@@ -30,7 +30,9 @@ class DenseCore:
         import densecore
 
         self.ids = densecore.Ids
-        self.model = densecore.Model.load(path, backend=densecore.CPU(threads=threads), context=context)
+        self.model = densecore.Model.load(
+            path, backend=densecore.CPU(threads=threads), context=context, prefix_bytes=0
+        )
         self.long: Any = None
 
     def prefill(self, length: int, seed: int) -> float:

@@ -128,6 +128,7 @@ class Model:
         kv: str,
         cache_bytes: int | None,
         max_memory: int | None,
+        prefix_bytes: int | None,
     ) -> Model:
         """Map and pack the weights of a GGUF file or a safetensors folder; ``kv`` is "auto", "f32" or "f16"."""
 

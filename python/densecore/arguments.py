@@ -82,13 +82,13 @@ def generate_options(
     top_p: float,
     min_p: float,
     seed: int | Sequence[int] | None,
-    stop: str | Sequence[str],
+    stop: str | Sequence[str] | None,
     logprobs: int | None,
     ignore_eos: bool,
 ) -> wire.GenerateOptions:
     """The engine's options of a generation."""
     seeds = [] if seed is None else list(seed) if isinstance(seed, (list, tuple)) else [seed]
-    stops = [stop] if isinstance(stop, str) else list(stop)
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
     for s in stops:
         if not isinstance(s, str):
             raise ArgumentError(f"stop = {s!r:.80}: each stop must be a str")
@@ -112,7 +112,7 @@ def think_options(
 ) -> wire.ThinkOptions:
     """The engine's options of latent steps."""
     stops: list[int] = []
-    for s in [stop] if isinstance(stop, (str, int)) else list(stop):
+    for s in [stop] if isinstance(stop, (str, int)) else list(stop or ()):
         if isinstance(s, str):
             found = model.tokenize(s, special=True)
             if len(found) != 1:

@@ -85,6 +85,10 @@ def _is_batch(value: Any) -> bool:
         return False
     if not value or all(isinstance(v, str) for v in value):
         return True
+    if any(isinstance(v, str) for v in value) and any(_is_ids(v) and not isinstance(v, Ids) for v in value):
+        raise PromptError(
+            f"{value!r:.80} could be one prompt or several; write Prompt(...) for one, or Prompt(...) around each of several"
+        )
     # A prompt of its own: chat, segments, or a list of ids.
     return all(isinstance(v, (str, list, tuple, Prompt)) and not isinstance(v, Ids) for v in value) and any(
         isinstance(v, (tuple, Prompt, list)) for v in value

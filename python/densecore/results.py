@@ -24,7 +24,7 @@ class Usage:
     prompt_vectors: int
     """Vectors of the prompt."""
     emitted_tokens: int
-    """Tokens written as text."""
+    """Tokens drawn for the answer, the ending one included."""
     latent_steps: int
     """Vectors fed back without a token."""
     positions: int

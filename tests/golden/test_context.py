@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -59,12 +61,10 @@ def test_chunked_equals_whole(pair: Pair, piece: int) -> None:
 
 def test_extend_takes_text_and_vectors(pair: Pair) -> None:
     ids = pair.ours.tokenize("Natalia sold")
-    more = pair.ours.tokenize(" clips to her friends")
     context = pair.ours.prefill(Ids(ids))
     context.extend(Prompt(" clips", pair.ours.embed(" to her friends")))
     tail = pair.ours.tokenize(" clips") + pair.ours.tokenize(" to her friends")
     follow(pair, context, ids + tail)
-    assert more
 
 
 def test_fork_equals_replay_and_stays_apart(pair: Pair) -> None:
@@ -105,13 +105,13 @@ def test_export_and_import(pair: Pair, tmp_path) -> None:
     follow(pair, pair.ours.import_context(tmp_path / "context.bin"), ids)
 
 
-def test_generating_leaves_prompt_and_answer_in_the_context(pair: Pair) -> None:
+def test_generating_leaves_the_context_as_it_was(pair: Pair) -> None:
     ids = pair.ids(14, 30)
     context = pair.ours.prefill(Ids(ids))
     made = context.generate(max_tokens=10, ignore_eos=True)
     assert made.ids == reference.greedy(pair.theirs, ids, 10)
-    again = pair.ours.prefill(Ids(ids)).generate(max_tokens=10, ignore_eos=True)
-    assert again.ids == made.ids
+    assert context.length == 30
+    assert context.generate(max_tokens=10, ignore_eos=True).ids == made.ids
 
 
 def test_score_equals_teacher_forcing(pair: Pair) -> None:
@@ -125,11 +125,34 @@ def test_score_equals_teacher_forcing(pair: Pair) -> None:
     assert score.usage.emitted_tokens == 0
 
 
-def test_a_repeated_prefix_is_reused_and_changes_nothing(pair: Pair) -> None:
-    """Cached positions are counted, and the answer is the one of a fresh computation."""
-    ids = pair.ids(17, 80)
-    first = pair.ours.generate(Ids(ids), max_tokens=8, ignore_eos=True)
-    second = pair.ours.generate(Ids(ids), max_tokens=8, ignore_eos=True)
-    assert second.ids == first.ids == reference.greedy(pair.theirs, ids, 8)
-    assert second.usage.prompt_tokens == len(ids)
-    assert second.usage.cached_positions + second.usage.positions >= len(ids)
+def test_a_thought_of_a_context_can_be_cut_back(pair: Pair) -> None:
+    """A thought's context knows all it stands on: the context's own past, the prompt, the vectors."""
+    ids = pair.ids(21, 10)
+    thought = pair.ours.prefill(Ids(ids)).think(4, ignore_eos=True)
+    assert thought.context.length == 14
+    thought.context.truncate(12)
+    prompt = Prompt(Ids(ids), thought.vectors[:2])
+    expected = pair.ours.generate(prompt, max_tokens=6, ignore_eos=True).ids
+    assert thought.context.generate(max_tokens=6, ignore_eos=True).ids == expected
+
+
+def test_reading_a_context_while_it_grows(small: Pair) -> None:
+    """Nobody waits for the interpreter while holding the context, and nobody for the context while holding it."""
+    context = small.ours.prefill(Ids(small.ids(1, 10)))
+    done = threading.Event()
+
+    def grow() -> None:
+        for n in range(6):
+            context.extend(Ids(small.ids(n, 300)))
+        done.set()
+
+    writer = threading.Thread(target=grow, daemon=True)
+    writer.start()
+    seen = set()
+    while writer.is_alive():
+        seen.add(context.length)
+        context.fork()
+    writer.join(60)
+    assert done.is_set()
+    assert seen <= {10 + 300 * n for n in range(7)}
+    assert context.length == 1810

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -135,14 +133,33 @@ def test_the_stream_is_the_text(pair: Pair, seed: int) -> None:
 
 def test_cancel_keeps_what_was_made(small: Pair) -> None:
     cancel = densecore.Cancel()
-    threading.Timer(0.2, cancel.cancel).start()
-    started = time.monotonic()
-    made = small.ours.generate(Ids(small.ids(6, 4)), max_tokens=1900, cancel=cancel, **FREE)
-    if made.finish_reason == "length":
-        pytest.skip(f"1,900 tiny tokens took {time.monotonic() - started:.2f} s, less than the cancel")
+    stream = small.ours.stream(Ids(small.ids(6, 4)), max_tokens=1900, cancel=cancel, **FREE)
+    for _ in range(3):
+        next(stream)
+    cancel.cancel()
+    made = stream.result()
     assert made.finish_reason == "cancelled"
-    assert 0 < len(made.ids) < 1900
+    assert 3 <= len(made.ids) < 1900
     assert small.ours.generate(Ids(small.ids(6, 4)), max_tokens=3, **FREE).ids == made.ids[:3]
+
+
+def test_a_stream_stops_itself_and_nothing_else(small: Pair) -> None:
+    """Dropped, left or finished, a stream leaves the request it was given as it was."""
+    cancel = densecore.Cancel()
+    small.ours.stream("a", max_tokens=2, cancel=cancel, **FREE).result()
+    with small.ours.stream("a", max_tokens=1900, cancel=cancel, **FREE) as stream:
+        next(stream)
+    assert not cancel.cancelled
+    assert small.ours.generate("a", max_tokens=3, cancel=cancel, **FREE).finish_reason == "length"
+
+
+@pytest.mark.parametrize("call", ["prefill", "encode", "think", "score", "logits"])
+def test_other_calls_cancelled_raise(small: Pair, call: str) -> None:
+    cancel = densecore.Cancel()
+    cancel.cancel()
+    more = {"think": (3,), "score": (Ids([1]),)}.get(call, ())
+    with pytest.raises(densecore.errors.GenerationCancelled):
+        getattr(small.ours, call)(Ids([1, 2, 3]), *more, cancel=cancel)
 
 
 def test_cancelled_before_the_start(small: Pair) -> None:

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 
+from tests.golden.fixtures import real_path
 from tests.verify import record
 
 # name -> what it proves; the module of that name in this folder has `check() -> (passed, figures)`
@@ -50,6 +51,7 @@ def main() -> int:
             seconds=time.monotonic() - started,
             figures=figures,
             peers=getattr(module, "PEERS", ()),
+            models={name: real_path(name) for name in getattr(module, "MODELS", ())},
         )
         print(f"{name}: {'passed' if passed else 'FAILED'} {json.dumps(figures, ensure_ascii=False)}", flush=True)
         failed += not passed

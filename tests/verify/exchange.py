@@ -13,12 +13,14 @@ from tests.golden.test_exchange import exchange, resident
 PEERS = ("torch",)
 CAP = 5.0
 
+MODELS = ("smollm2-135m-instruct",)
+
 
 def check() -> tuple[bool, dict[str, Any]]:
     """SmolLM2 gives the fingerprint; memory is read before and after, warm."""
     import densecore
 
-    model = densecore.Model.load(real_path("smollm2-135m-instruct"))
+    model = densecore.Model.load(real_path(*MODELS))
     source = np.random.default_rng(0).standard_normal((512, model.config.width)).astype(np.float32)
     exchange(model, source, 1000)
     gc.collect()

@@ -9,6 +9,7 @@ from tests.golden.fixtures import real_path
 from tests.verify import processes
 
 NAME = "qwen2.5-coder-1.5b-instruct"
+MODELS = (NAME,)
 CAP = 1.35
 ROUNDS = 3
 CODE = """

@@ -18,6 +18,7 @@ from tests.verify.record import say, threads
 
 PEERS = ("transformers", "torch", "llama-cpp-python", "gguf")
 NAME = "qwen2.5-coder-1.5b-instruct"
+MODELS = (NAME,)
 POSITIONS = 2000
 LEAD = 0.5  # nat by which the reference's best must lead for the arg-max to be binding
 RATIO = 1.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 import platform
@@ -62,12 +63,29 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
+def sha256(file: Path) -> str:
+    """The content a figure was measured on."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while part := stream.read(1 << 24):
+            digest.update(part)
+    return digest.hexdigest()
+
+
 def path(name: str) -> Path:
     """Where the result of a check lies."""
     return FOLDER / f"{name}.json"
 
 
-def write(name: str, *, passed: bool, seconds: float, figures: dict[str, Any], peers: tuple[str, ...] = ()) -> Path:
+def write(
+    name: str,
+    *,
+    passed: bool,
+    seconds: float,
+    figures: dict[str, Any],
+    peers: tuple[str, ...] = (),
+    models: dict[str, Path] | None = None,
+) -> Path:
     """Write one result whole: a break leaves the old file or none."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     body = {
@@ -75,6 +93,7 @@ def write(name: str, *, passed: bool, seconds: float, figures: dict[str, Any], p
         "passed": passed,
         "date": dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": f"python -m tests.verify {name}",
+        "models": {name: sha256(file) for name, file in (models or {}).items()},
         "machine": machine(),
         "versions": versions(*peers),
         "seconds": round(seconds, 1),

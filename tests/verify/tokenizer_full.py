@@ -8,7 +8,7 @@ from tests.golden import data, reference
 from tests.golden.fixtures import real_path
 
 PEERS = ("llama-cpp-python",)
-NAMES = ("smollm2-135m-instruct", "qwen2.5-coder-1.5b-instruct")
+MODELS = ("smollm2-135m-instruct", "qwen2.5-coder-1.5b-instruct")
 
 
 def check() -> tuple[bool, dict[str, Any]]:
@@ -17,7 +17,7 @@ def check() -> tuple[bool, dict[str, Any]]:
 
     figures: dict[str, Any] = {}
     sets = {"gsm8k": data.gsm8k_texts(), "squad": data.squad_paragraphs(2000), "hard": data.HARD_TEXTS}
-    for name in NAMES:
+    for name in MODELS:
         model = densecore.Model.load(real_path(name))
         peer = reference.llama(real_path(name), vocab_only=True)
         for title, texts in sets.items():

@@ -58,7 +58,10 @@ impl Target {
 pub fn attend_batch(pool: &Pool, heads: Heads, queries: &[f32], spans: &[Span<'_>], out: &mut [f32]) {
     let Heads { heads, kv_heads, head_dim, format } = heads;
     let (width, group) = (heads * head_dim, heads / kv_heads);
+    let mut end = 0;
     for span in spans {
+        assert!(span.row >= end, "spans overlap");
+        end = span.row + span.len;
         assert!((span.row + span.len) * width <= queries.len().min(out.len()), "span outside the batch");
     }
     let scale = 1.0 / (head_dim as f32).sqrt();

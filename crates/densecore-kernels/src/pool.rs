@@ -41,6 +41,7 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
     taken: AtomicBool,
     threads: usize,
+    process: u32,
 }
 
 impl Pool {
@@ -64,7 +65,7 @@ impl Pool {
                 thread::Builder::new().name(format!("densecore-{i}")).spawn(move || work(&shared)).ok()
             })
             .collect();
-        Self { shared, workers, taken: AtomicBool::new(false), threads }
+        Self { shared, workers, taken: AtomicBool::new(false), threads, process: std::process::id() }
     }
 
     /// How many threads a region can use.
@@ -73,7 +74,7 @@ impl Pool {
     }
 
     /// Calls `task(0)` to `task(total - 1)`, each once, on this and the pool's threads; returns when all are done.
-    /// A panic in a task is raised again here, after every other task has finished.
+    /// A panic in a task is raised again here.
     pub fn run(&self, total: usize, task: &(dyn Fn(usize) + Sync)) {
         let alone = total <= 1
             || self.workers.is_empty()
@@ -126,6 +127,11 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if std::process::id() != self.process {
+            // A forked child has none of these threads; waiting for them would never end.
+            self.workers.drain(..).for_each(std::mem::forget);
+            return;
+        }
         self.shared.stop.store(true, Ordering::SeqCst);
         drop(lock(&self.shared.gate));
         self.shared.wake.notify_all();

@@ -5,10 +5,11 @@ use crate::model::{GenerateOptions, ThoughtTuple, thought};
 use crate::prompt::PyPrompt;
 use crate::results::{GenerationTuple, ScoreTuple, generation, score};
 use crate::stream::Stream;
-use densecore::generate::Options;
+use densecore::generate::{Cancel, Options};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 /// How to think, from keyword values.
 pub mod thinking {
@@ -57,17 +58,47 @@ pub mod thinking {
 #[pyclass(name = "Context", frozen, module = "densecore._core")]
 pub struct Context {
     inner: Mutex<densecore::Context>,
+    /// One change at a time.
+    writing: Mutex<()>,
 }
 
 impl From<densecore::Context> for Context {
     fn from(inner: densecore::Context) -> Self {
-        Self { inner: Mutex::new(inner) }
+        Self { inner: Mutex::new(inner), writing: Mutex::new(()) }
     }
 }
 
 impl Context {
     fn snapshot(&self) -> densecore::Context {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes a copy and puts it in place. Readers never wait for the work: `inner` is held only to copy or to swap,
+    /// and nothing that might ask for the interpreter happens under it.
+    fn change(
+        &self,
+        py: Python<'_>,
+        cancel: Option<&CancelFlag>,
+        work: impl FnOnce(&mut densecore::Context, &Cancel) -> densecore::Result<()> + Send,
+    ) -> PyResult<()> {
+        enter(py, cancel, |cancel| {
+            let _only = loop {
+                match self.writing.try_lock() {
+                    Ok(guard) => break guard,
+                    Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                    Err(TryLockError::WouldBlock) => {
+                        cancel.check()?;
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            };
+            let mut next = self.snapshot();
+            work(&mut next, cancel)?;
+            let old = std::mem::replace(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner), next);
+            // After the lock is gone: letting go of borrowed vectors may need the interpreter.
+            drop(old);
+            Ok(())
+        })
     }
 }
 
@@ -88,15 +119,11 @@ impl Context {
     }
 
     fn extend(&self, py: Python<'_>, prompt: PyPrompt, raw: bool, cancel: Option<&CancelFlag>) -> PyResult<()> {
-        enter(py, cancel, |cancel| {
-            // One writer at a time: the lock is held while the rows run.
-            let mut context = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            context.extend(&prompt.0, raw, cancel)
-        })
+        self.change(py, cancel, |context, cancel| context.extend(&prompt.0, raw, cancel))
     }
 
     fn truncate(&self, py: Python<'_>, length: usize) -> PyResult<()> {
-        enter(py, None, |_| self.inner.lock().unwrap_or_else(PoisonError::into_inner).truncate(length))
+        self.change(py, None, |context, _| context.truncate(length))
     }
 
     fn generate(

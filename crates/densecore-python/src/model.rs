@@ -69,10 +69,18 @@ impl Model {
         kv: &str,
         cache_bytes: Option<u64>,
         max_memory: Option<u64>,
+        prefix_bytes: Option<u64>,
     ) -> PyResult<Self> {
         let cache = quick(py, crate::machine::cache_format(kv))?;
-        let options =
-            LoadOptions { threads, context, cache, cache_budget: cache_bytes, max_memory, ..LoadOptions::default() };
+        let options = LoadOptions {
+            threads,
+            context,
+            cache,
+            cache_budget: cache_bytes,
+            max_memory,
+            prefix_bytes,
+            ..LoadOptions::default()
+        };
         let inner = enter(py, None, |_| densecore::Model::load(&path, &options))?;
         Ok(Self { inner })
     }
@@ -203,11 +211,7 @@ impl Model {
     ) -> PyResult<Vec<Array>> {
         let list = prompts(batch);
         let vocab = self.inner.config().vocab;
-        let rows = enter(py, cancel, |cancel| {
-            let mut out = vec![Vec::new(); list.len()];
-            self.inner.logits(&list, raw, cancel, &mut |i, rows| out[i].extend_from_slice(rows))?;
-            Ok(out)
-        })?;
+        let rows = enter(py, cancel, |cancel| self.inner.logits(&list, raw, cancel))?;
         Ok(rows.into_iter().map(|data| Array::f32(data, vocab)).collect())
     }
 

@@ -5,12 +5,9 @@ use crate::results::{GenerationTuple, generation};
 use densecore::generate::{Cancel, Event, Generation, Options};
 use densecore::{Error, Result};
 use pyo3::prelude::*;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-
-/// Events the engine may be ahead of its reader.
-const AHEAD: usize = 256;
 
 type EventTuple = (usize, String, Vec<u32>, Option<&'static str>);
 
@@ -38,10 +35,14 @@ impl Stream {
         options: Options,
         work: impl FnOnce(&Options, &mut dyn FnMut(&Event)) -> Result<Vec<Generation>> + Send + 'static,
     ) -> Self {
-        let (sender, receiver) = sync_channel(AHEAD);
+        // Unbounded, for the events are no more than the answer's tokens, and the engine must not wait for a reader.
+        let (sender, receiver) = channel();
+        // Dropping the stream stops this answer, not everything its caller's request covers.
+        let cancel = cancel.child();
         let stop = cancel.clone();
         let options = Options { cancel: stop.clone(), ..options };
-        std::thread::spawn(move || {
+        let failed = sender.clone();
+        let started = std::thread::Builder::new().name("densecore-stream".into()).spawn(move || {
             let events = sender.clone();
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 work(&options, &mut |event| {
@@ -54,6 +55,10 @@ impl Stream {
             let result = run.unwrap_or_else(|_| Err(Error::Internal("the streaming thread panicked".into())));
             let _ = sender.send(Message::Done(result));
         });
+        if let Err(error) = started {
+            let error = Error::Backend(format!("no thread for the stream: {error}; close other streams"));
+            let _ = failed.send(Message::Done(Err(error)));
+        }
         Self { state: Mutex::new(State { receiver, results: None }), cancel }
     }
 }

@@ -20,7 +20,9 @@ fn tokens_per_second(criterion: &mut Criterion) {
         eprintln!("set DENSECORE_BENCH_MODEL to a GGUF file or a model folder to measure it");
         return;
     };
-    let model = match Model::load(Path::new(&path), &LoadOptions::default()) {
+    // The same prompt comes again and again: nothing may be kept of it.
+    let options = LoadOptions { prefix_bytes: Some(0), ..LoadOptions::default() };
+    let model = match Model::load(Path::new(&path), &options) {
         Ok(model) => model,
         Err(error) => {
             eprintln!("{error}");

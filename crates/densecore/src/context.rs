@@ -57,14 +57,14 @@ impl Context {
 
     /// Reads more. A failed or cancelled call leaves the context as it was.
     pub fn extend(&mut self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<()> {
-        self.model.enter(1)?;
+        let _caller = self.model.enter(1)?;
         let rows = self.model.rows(prompt, raw)?;
         self.model.check_room(self.cache.len(), rows.len(), 0)?;
         let mut history = self.history.clone();
         if let Some(history) = &mut history {
             history.append(&rows);
         }
-        let mut sequence = [Sequence { cache: self.cache.clone(), rows, done: 0, last: self.last.clone() }];
+        let mut sequence = [Sequence::after(self.cache.clone(), rows, self.last.clone())];
         self.model.finish(&mut sequence, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
         let [sequence] = sequence;
         (self.cache, self.last, self.history) = (sequence.cache, sequence.last, history);
@@ -104,12 +104,12 @@ impl Context {
                 }
                 _ => {
                     return Err(Error::State(
-                        "nothing is left to go on from after the truncation; extend the context first".into(),
+                        "its last state is not known after the truncation; extend the context first".into(),
                     ));
                 }
             },
         };
-        Ok(Sequence { cache, rows, done: 0, last: self.last.clone() })
+        Ok(Sequence::after(cache, rows, self.last.clone()))
     }
 
     /// Continues, leaving this context as it is.
@@ -120,14 +120,14 @@ impl Context {
         raw: bool,
         each: &mut dyn FnMut(&Event),
     ) -> Result<Generation> {
-        self.model.enter(1)?;
+        let _caller = self.model.enter(1)?;
         let mut all = self.model.answer(vec![self.sequence(prompt, raw)?], options, each)?;
         all.pop().ok_or_else(|| Error::Internal("no generation came back".into()))
     }
 
     /// Scores a continuation, leaving this context as it is.
     pub fn score(&self, target: &[u32], alternatives: usize, cancel: &Cancel) -> Result<Score> {
-        self.model.enter(1)?;
+        let _caller = self.model.enter(1)?;
         let pair = (self.sequence(None, false)?, target.to_vec());
         let mut all = self.model.score_after(vec![pair], alternatives, cancel)?;
         all.pop().ok_or_else(|| Error::Internal("no score came back".into()))
@@ -135,8 +135,19 @@ impl Context {
 
     /// Latent steps from here; the thought brings its own context.
     pub fn think(&self, prompt: Option<&Prompt>, thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Thought> {
-        self.model.enter(1)?;
-        let mut all = self.model.think_after(vec![self.sequence(prompt, raw)?], thinking, cancel)?;
-        all.pop().ok_or_else(|| Error::Internal("no thought came back".into()))
+        let _caller = self.model.enter(1)?;
+        let sequence = self.sequence(prompt, raw)?;
+        let base = self.history.clone().map(|mut history| {
+            history.truncate(sequence.cache.len());
+            history
+        });
+        let mut all = self.model.think_after(vec![sequence], thinking, cancel)?;
+        let mut thought = all.pop().ok_or_else(|| Error::Internal("no thought came back".into()))?;
+        // The thought knows what it read itself; what this context had read comes before.
+        thought.context.history = base.zip(thought.context.history.take()).map(|(mut base, read)| {
+            base.append(&read);
+            base
+        });
+        Ok(thought)
     }
 }

@@ -24,10 +24,7 @@ impl Context {
         let c = model.config();
         let (t, layer) = (cache.len(), c.kv_heads * cache.len() * c.head_dim * 4);
         let mut header = Map::new();
-        header.insert(
-            "__metadata__".into(),
-            json!({"fingerprint": &**model.fingerprint(), "cache": format!("{:?}", model.cache_format())}),
-        );
+        header.insert("__metadata__".into(), json!({"fingerprint": &**model.fingerprint()}));
         let mut at = 0;
         let mut tensor = |name: String, shape: Value, bytes: usize| {
             header.insert(name, json!({"dtype": "F32", "shape": shape, "data_offsets": [at, at + bytes]}));
@@ -63,7 +60,7 @@ impl Context {
 impl Model {
     /// Reads what [`Context::export`] wrote, checking everything it claims.
     pub fn import(&self, bytes: &[u8]) -> Result<Context> {
-        self.enter(1)?;
+        let _caller = self.enter(1)?;
         let bad = |detail: String| Error::State(detail);
         let body = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(DIGEST));
         let Some((digest, body)) = body else {
@@ -104,9 +101,10 @@ impl Model {
             }
         };
         let t = file.tensor("keys.0").and_then(|v| v.shape.get(1).copied()).unwrap_or(0);
-        if t == 0 || t > self.context() {
-            return Err(Error::ContextLength { needed: t, given: t, limit: self.context() });
+        if t == 0 {
+            return Err(bad("it holds no positions; it must come from Context.export()".into()));
         }
+        self.check_room(t, 0, 0)?;
         let last = floats("state", &[c.width])?;
         let mut cache = self.cache();
         cache.reserve(t)?;

@@ -16,6 +16,7 @@ pub mod hardware;
 pub mod hidden;
 pub mod limits;
 pub mod model;
+mod pool;
 pub mod selftest;
 pub mod text;
 pub mod vertex;

@@ -10,14 +10,15 @@ use crate::limits::Limits;
 use crate::model::ModelConfig;
 use crate::model::cache::{Cache, Geometry};
 use crate::model::decoder::Decoder;
-use crate::model::workspace::Workspace;
+use crate::model::prefix::Prefixes;
+use crate::pool::pass::{Caller, Meeting};
 use crate::text::{ChatTemplate, Tokenizer, files};
 use crate::weights::{Role, Weights};
 use densecore_kernels::Pool;
 pub use densecore_kernels::attention::CacheFormat;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub struct LoadOptions {
     pub max_memory: Option<u64>,
     /// Memory for all caches together (bytes); by default three quarters of what is available after loading.
     pub cache_budget: Option<u64>,
+    /// Share of that memory for prefixes kept for reuse (bytes, 0 for none); by default a quarter of it.
+    pub prefix_bytes: Option<u64>,
     /// Caps.
     pub limits: Limits,
 }
@@ -49,7 +52,16 @@ struct Inner {
     file_bytes: u64,
     limits: Limits,
     process: u32,
-    workspaces: Mutex<Vec<Workspace>>,
+    geometry: Arc<Geometry>,
+    meeting: Meeting,
+    keeps_prefixes: bool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Kept blocks know their geometry, which keeps them: the circle is cut here.
+        self.geometry.prefixes.release(usize::MAX);
+    }
 }
 
 /// A frozen model. Immutable; clones share the weights, and any number of threads may call one.
@@ -64,7 +76,9 @@ impl Model {
         let weights = Arc::new(Weights::open(path, &limits)?);
         let config = weights.config(&limits)?;
         // Packed weights are little larger than the file; the eighth is for tables and working memory.
-        fits(weights.file_bytes() + weights.file_bytes() / 8, options.max_memory)?;
+        let needed = weights.file_bytes() + weights.file_bytes() / 8;
+        let remedy = "free memory, or use a smaller model or a smaller quantisation";
+        hardware::require_below("loading the model", needed, options.max_memory, remedy)?;
         let context = options.context.unwrap_or(config.context);
         if context == 0 || context > config.context {
             return Err(Error::argument(
@@ -85,15 +99,6 @@ impl Model {
             None => CacheFormat::F16,
         };
         let pool = Arc::new(Pool::new(threads));
-        let geometry = Geometry {
-            layers: config.layers,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-            format,
-            context,
-            budget: 0,
-            used: AtomicU64::new(0),
-        };
         // The vocabulary's tables and the weights are made at the same time.
         let (decoder, text) = std::thread::scope(|scope| {
             let text = scope.spawn(|| -> Result<_> {
@@ -105,21 +110,24 @@ impl Model {
                 };
                 Ok((tokenizer, template))
             });
-            let decoder = Decoder::load(Arc::clone(&weights), config, pool, geometry);
+            let decoder = Decoder::load(Arc::clone(&weights), config, pool, format);
             (decoder, text.join().map_err(|_| Error::Internal("reading the tokenizer panicked".into())))
         });
-        let (mut decoder, (tokenizer, template)) = (decoder?, text??);
+        let (decoder, (tokenizer, template)) = (decoder?, text??);
         let available = hardware::memory().available;
         let budget = options.cache_budget.unwrap_or(available / 4 * 3);
-        decoder.geometry = Arc::new(Geometry {
-            budget,
-            used: AtomicU64::new(0),
+        let mut geometry = Geometry {
             layers: decoder.config.layers,
             kv_heads: decoder.config.kv_heads,
             head_dim: decoder.config.head_dim,
             format,
             context,
-        });
+            budget,
+            used: AtomicU64::new(0),
+            prefixes: Prefixes::default(),
+        };
+        let prefixes = options.prefix_bytes.unwrap_or(budget / 4) / geometry.block() as u64;
+        geometry.prefixes = Prefixes::new(usize::try_from(prefixes).unwrap_or(usize::MAX));
         let mut ends: Vec<u32> = decoder.config.eos.iter().chain(tokenizer.eos()).copied().collect();
         ends.sort_unstable();
         ends.dedup();
@@ -131,7 +139,9 @@ impl Model {
             file_bytes: weights.file_bytes(),
             limits,
             process: std::process::id(),
-            workspaces: Mutex::default(),
+            geometry: Arc::new(geometry),
+            meeting: Meeting::default(),
+            keeps_prefixes: prefixes > 0,
             decoder,
         })))
     }
@@ -163,17 +173,17 @@ impl Model {
 
     /// Longest sequence (positions).
     pub fn context(&self) -> usize {
-        self.0.decoder.geometry.context
+        self.0.geometry.context
     }
 
     /// Storage of keys and values.
     pub fn cache_format(&self) -> CacheFormat {
-        self.0.decoder.geometry.format
+        self.0.geometry.format
     }
 
     /// Bytes of (packed weights, weight files, caches in use, caches allowed).
     pub fn memory(&self) -> (u64, u64, u64, u64) {
-        let g = &self.0.decoder.geometry;
+        let g = &self.0.geometry;
         let used = g.used.load(std::sync::atomic::Ordering::Relaxed);
         (self.0.decoder.bytes() as u64, self.0.file_bytes, used, g.budget)
     }
@@ -201,24 +211,23 @@ impl Model {
     }
 
     pub(crate) fn cache(&self) -> Cache {
-        Cache::new(Arc::clone(&self.0.decoder.geometry))
+        Cache::new(Arc::clone(&self.0.geometry))
     }
 
     pub(crate) fn hidden(&self, data: Vec<f32>, space: Space) -> Hidden {
         Hidden::new(data, self.config().width, space, Arc::clone(&self.0.fingerprint))
     }
 
-    /// Lends buffers to `work`; concurrent calls get their own.
-    pub(crate) fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
-        let kept = &self.0.workspaces;
-        let mut ws = kept.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let result = work(&mut ws);
-        kept.lock().unwrap_or_else(PoisonError::into_inner).push(ws);
-        result
+    pub(crate) fn meeting(&self) -> &Meeting {
+        &self.0.meeting
+    }
+
+    pub(crate) fn keeps_prefixes(&self) -> bool {
+        self.0.keeps_prefixes
     }
 
     /// Every call's first step: the right process, a bounded batch.
-    pub(crate) fn enter(&self, batch: usize) -> Result<()> {
+    pub(crate) fn enter(&self, batch: usize) -> Result<Caller<'_>> {
         let child = std::process::id();
         if child != self.0.process {
             return Err(Error::Fork { parent: self.0.process, child });
@@ -231,18 +240,19 @@ impl Model {
                 remedy: "split the list".into(),
             });
         }
-        Ok(())
+        Ok(self.0.meeting.enter())
     }
 
     /// Runs a prompt and keeps its context.
     pub fn prefill(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Context>> {
-        self.enter(prompts.len())?;
+        let _caller = self.enter(prompts.len())?;
         let mut contexts = Vec::new();
         let rows = self.all_rows(prompts, raw)?;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
-        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::new(self.cache(), r)).collect();
+        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| self.begin(r)).collect();
         self.finish(&mut sequences, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
         for s in sequences {
+            self.remember(&s.cache, &s.rows);
             contexts.push(Context::new(self.clone(), s.cache, s.last, s.rows));
         }
         Ok(contexts)
@@ -250,9 +260,9 @@ impl Model {
 
     /// Latent steps after each prompt.
     pub fn think(&self, prompts: &[Prompt], thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Vec<Thought>> {
-        self.enter(prompts.len())?;
+        let _caller = self.enter(prompts.len())?;
         let rows = self.all_rows(prompts, raw)?;
-        self.think_after(rows.into_iter().map(|r| Sequence::new(self.cache(), r)).collect(), thinking, cancel)
+        self.think_after(rows.into_iter().map(|r| self.begin(r)).collect(), thinking, cancel)
     }
 }
 
@@ -260,20 +270,4 @@ impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Model({}, {})", self.config().name, self.fingerprint())
     }
-}
-
-/// Refuses early what cannot fit.
-fn fits(needed: u64, cap: Option<u64>) -> Result<()> {
-    let memory = hardware::memory();
-    let machine = if memory.is_known() { memory.available } else { u64::MAX };
-    let available = cap.unwrap_or(u64::MAX).min(machine);
-    if needed > available {
-        return Err(Error::Memory {
-            what: "loading the model".into(),
-            needed: needed.div_ceil(1 << 20),
-            available: available >> 20,
-            remedy: "free memory, or use a smaller model or a smaller quantisation".into(),
-        });
-    }
-    Ok(())
 }

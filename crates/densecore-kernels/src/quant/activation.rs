@@ -95,7 +95,8 @@ fn quantize_body(x: &[f32], q: &mut [i8], scale: &mut [f32], sum32: &mut [f32], 
             lanes[i] = x[i].abs().max(x[i + 16].abs());
         }
         let largest = lanes.iter().fold(0f32, |a, &b| a.max(b));
-        let d = largest / 127.0;
+        // A group this small counts as zero: the inverse of its scale would not be finite.
+        let d = if largest > 1e-30 { largest / 127.0 } else { 0.0 };
         let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
         let (mut low, mut high) = ([0i32; 16], [0i32; 16]);
         for i in 0..16 {

@@ -118,9 +118,9 @@ impl Model {
         raw: bool,
         each: &mut dyn FnMut(&Event),
     ) -> Result<Vec<Generation>> {
-        self.enter(prompts.len())?;
+        let _caller = self.enter(prompts.len())?;
         let rows = self.all_rows(prompts, raw)?;
-        let sequences = rows.into_iter().map(|rows| Sequence::new(self.cache(), rows)).collect();
+        let sequences = rows.into_iter().map(|rows| self.begin(rows)).collect();
         self.answer(sequences, options, each)
     }
 
@@ -142,13 +142,16 @@ impl Model {
         for s in &sequences {
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             // The last token is written without being read again.
-            self.check_room(s.cache.len(), s.rows.len(), options.max_tokens - 1)?;
+            self.check_room(s.cache.len(), s.pending(), options.max_tokens - 1)?;
             usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.cache.len(), ..Usage::default() });
         }
         let mut writers: Vec<Writer> = (0..sequences.len()).map(|i| options.writer(self, i)).collect();
-        let (mut logits, mut scratch) = (Vec::new(), Vec::new());
+        // What a sequence has read since its beginning; a context's own past is not known here.
+        let mut read: Vec<Option<Rows>> =
+            sequences.iter().map(|s| (s.cache.len() == s.done).then(|| s.rows.clone())).collect();
+        let mut scratch = Vec::new();
         let vocab = self.config().vocab;
-        self.with_workspace(|ws| {
+        let mut work = || -> Result<()> {
             loop {
                 let ready: Vec<usize> = (0..sequences.len())
                     .filter(|&i| writers[i].finish.is_none() && sequences[i].pending() == 0)
@@ -156,19 +159,26 @@ impl Model {
                 // Some at a time: a row of logits is 0.6 MB for a Qwen vocabulary.
                 for part in ready.chunks(32) {
                     let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
-                    self.last_logits(&last, &mut logits);
+                    let logits = self.last_logits(&last);
                     for (&i, logits) in part.iter().zip(logits.chunks_exact(vocab)) {
                         let event = writers[i].draw(logits, &mut scratch);
                         each(&event);
                         if writers[i].finish.is_some() {
                             usages[i].seconds = start.elapsed().as_secs_f64();
+                            if let Some(read) = read[i].take() {
+                                self.remember(&sequences[i].cache, &read);
+                            }
+                            sequences[i].cache = self.cache();
                         } else {
+                            if let Some(read) = &mut read[i] {
+                                read.append(&Rows::ids(event.ids.clone()));
+                            }
                             sequences[i].feed(Rows::ids(event.ids));
                         }
                     }
                 }
                 let before: Vec<usize> = sequences.iter().map(|s| s.cache.len()).collect();
-                match self.step(ws, &mut sequences, usize::MAX, &options.cancel, &mut |_, _, _| Ok(())) {
+                match self.step(&mut sequences, usize::MAX, &options.cancel, &mut |_, _, _| Ok(())) {
                     Ok(0) => return Ok(()),
                     Ok(_) => {
                         for ((s, b), u) in sequences.iter().zip(before).zip(&mut usages) {
@@ -185,7 +195,8 @@ impl Model {
                     Err(error) => return Err(error),
                 }
             }
-        })?;
+        };
+        work()?;
         Ok(writers
             .into_iter()
             .zip(usages)

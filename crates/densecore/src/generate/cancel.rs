@@ -11,6 +11,8 @@ pub type Poll = dyn Fn() -> bool + Send + Sync;
 #[derive(Clone, Default)]
 pub struct Cancel {
     flag: Arc<AtomicBool>,
+    /// A wider request that stops this one too, and is not stopped by it.
+    parent: Option<Arc<AtomicBool>>,
     interrupted: Arc<AtomicBool>,
     poll: Option<Arc<Poll>>,
 }
@@ -18,7 +20,18 @@ pub struct Cancel {
 impl Cancel {
     /// The same request, with `poll` asked at every check too; its answer `true` counts as an interruption.
     pub fn with_poll(&self, poll: Arc<Poll>) -> Self {
-        Self { flag: Arc::clone(&self.flag), interrupted: Arc::default(), poll: Some(poll) }
+        Self { interrupted: Arc::default(), poll: Some(poll), ..self.clone() }
+    }
+
+    /// The same request, never asking anybody: for work that another caller's thread does.
+    pub(crate) fn quiet(&self) -> Self {
+        Self { poll: None, ..self.clone() }
+    }
+
+    /// A request of its own that stops when this one does.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { parent: Some(Arc::clone(&self.flag)), ..Self::default() }
     }
 
     /// Asks running work to stop at its next layer.
@@ -28,7 +41,8 @@ impl Cancel {
 
     /// Whether somebody asked.
     pub fn is_cancelled(&self) -> bool {
-        self.flag.load(Ordering::Relaxed)
+        let asked = |flag: &Arc<AtomicBool>| flag.load(Ordering::Relaxed);
+        asked(&self.flag) || self.parent.as_ref().is_some_and(asked)
     }
 
     /// Whether `poll` ended the work, rather than a call of [`Cancel::cancel`].

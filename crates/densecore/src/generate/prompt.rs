@@ -3,8 +3,10 @@
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, Space};
 use crate::model::embed::Embedding;
+use crate::model::prefix::{Key, key};
 use crate::text::{Encoded, Message, Piece, Special};
 use crate::vertex::Model;
+use densecore_kernels::attention::SPAN;
 
 /// A part of a prompt.
 #[derive(Debug, Clone)]
@@ -49,10 +51,10 @@ enum Part {
 }
 
 impl Part {
-    fn is_empty(&self) -> bool {
+    fn len(&self) -> usize {
         match self {
-            Self::Ids(ids) => ids.is_empty(),
-            Self::Vectors(v) => v.rows() == 0,
+            Self::Ids(ids) => ids.len(),
+            Self::Vectors(v) => v.rows(),
         }
     }
 }
@@ -73,6 +75,36 @@ impl Rows {
     /// Appends rows of another prompt.
     pub fn append(&mut self, other: &Self) {
         other.parts.iter().for_each(|part| self.push(part.clone()));
+    }
+
+    /// Keys of the full blocks among the first `len` rows.
+    pub fn keys(&self, len: usize) -> Vec<Key> {
+        let (mut keys, mut before) = (Vec::new(), Key::default());
+        let (mut bytes, mut held, mut row) = (Vec::new(), 0, Vec::new());
+        let rows = self.parts.iter().flat_map(|part| (0..part.len()).map(move |i| (part, i)));
+        for (part, i) in rows.take(len / SPAN * SPAN) {
+            // A tag keeps ids and vectors of the same bytes apart.
+            match part {
+                Part::Ids(ids) => {
+                    bytes.push(0);
+                    bytes.extend_from_slice(&ids[i].to_le_bytes());
+                }
+                Part::Vectors(v) => {
+                    row.resize(v.width(), 0.0);
+                    v.copy_rows(i, &mut row);
+                    bytes.push(1);
+                    row.iter().for_each(|c| bytes.extend_from_slice(&c.to_le_bytes()));
+                }
+            }
+            held += 1;
+            if held == SPAN {
+                before = key(&before, &bytes);
+                keys.push(before);
+                bytes.clear();
+                held = 0;
+            }
+        }
+        keys
     }
 
     /// Drops rows from `len` on.
@@ -112,7 +144,7 @@ impl Rows {
     }
 
     fn push(&mut self, part: Part) {
-        if part.is_empty() {
+        if part.len() == 0 {
             return;
         }
         self.len += match &part {

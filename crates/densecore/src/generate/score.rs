@@ -29,10 +29,10 @@ impl Model {
         raw: bool,
         cancel: &Cancel,
     ) -> Result<Vec<Score>> {
-        self.enter(pairs.len())?;
+        let _caller = self.enter(pairs.len())?;
         let mut sequences = Vec::new();
         for (prompt, target) in pairs {
-            sequences.push((Sequence::new(self.cache(), self.rows(prompt, raw)?), target.clone()));
+            sequences.push((self.begin(self.rows(prompt, raw)?), target.clone()));
         }
         self.score_after(sequences, alternatives, cancel)
     }
@@ -62,11 +62,17 @@ impl Model {
                 return Err(Error::argument("target", "no tokens", "give at least one token to score"));
             }
             self.check_ids(&target)?;
-            self.check_room(s.cache.len(), s.rows.len(), target.len() - 1)?;
+            self.check_room(s.cache.len(), s.pending(), target.len() - 1)?;
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             scores.push(Score {
                 tokens: Vec::new(),
-                usage: Usage { prompt_tokens, prompt_vectors, cached_positions: s.cache.len(), ..Usage::default() },
+                usage: Usage {
+                    prompt_tokens,
+                    prompt_vectors,
+                    cached_positions: s.cache.len(),
+                    positions: s.pending(),
+                    ..Usage::default()
+                },
             });
             targets.push(target);
             sequences_only.push(s);
@@ -91,7 +97,6 @@ impl Model {
         self.finish(&mut sequences_only, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
         for ((score, target), s) in scores.iter_mut().zip(&targets).zip(&mut sequences_only) {
             judge(score, target, &s.last);
-            score.usage.positions = s.rows.len();
             s.feed(Rows::ids(target[..target.len() - 1].to_vec()));
         }
         self.finish(&mut sequences_only, usize::MAX, cancel, &mut |i, _, states| {

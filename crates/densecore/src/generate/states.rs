@@ -5,6 +5,7 @@ use super::prompt::{Prompt, Rows};
 use super::sampler::top;
 use super::step::Sequence;
 use crate::error::{Error, Result};
+use crate::hardware;
 use crate::hidden::{Hidden, Space};
 use crate::vertex::Model;
 use densecore_kernels::vector;
@@ -49,7 +50,7 @@ const LOGIT_ROWS: usize = 16;
 impl Model {
     /// Token embeddings of a prompt's text and ids: vectors of the input space.
     pub fn embed(&self, prompts: &[Prompt]) -> Result<Vec<Hidden>> {
-        self.enter(prompts.len())?;
+        let _caller = self.enter(prompts.len())?;
         let width = self.config().width;
         prompts
             .iter()
@@ -64,7 +65,7 @@ impl Model {
 
     /// Hidden states of each prompt. Layers above the tapped one are not computed.
     pub fn encode(&self, prompts: &[Prompt], tap: Tap, raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
-        self.enter(prompts.len())?;
+        let _caller = self.enter(prompts.len())?;
         let all = self.config().layers;
         let layer = tap.layer.unwrap_or(all);
         if layer > all {
@@ -81,7 +82,7 @@ impl Model {
 
     /// Input vectors to final states.
     pub fn forward(&self, inputs: &[Hidden], raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
-        self.enter(inputs.len())?;
+        let _caller = self.enter(inputs.len())?;
         let rows = inputs
             .iter()
             .map(|h| {
@@ -133,40 +134,41 @@ impl Model {
             }
             Ok(())
         };
-        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::new(self.cache(), r)).collect();
+        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::passing(self.cache(), r)).collect();
         self.finish(&mut sequences, layer, cancel, &mut take)?;
         let space = Space::Layer { layer, normed };
         Ok(out.into_iter().map(|data| self.hidden(data, space)).collect())
     }
 
-    /// Logits after every position, `(T, vocab)` for each prompt, given to `each` in parts of whole rows.
-    pub fn logits(
-        &self,
-        prompts: &[Prompt],
-        raw: bool,
-        cancel: &Cancel,
-        each: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<()> {
-        self.enter(prompts.len())?;
+    /// Logits after every position, `(T, vocab)` for each prompt.
+    pub fn logits(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Vec<f32>>> {
+        let _caller = self.enter(prompts.len())?;
         let rows = self.all_rows(prompts, raw)?;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
-        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::new(self.cache(), r)).collect();
-        let width = self.config().width;
+        let (width, vocab) = (self.config().width, self.config().vocab);
+        let total: usize = rows.iter().map(Rows::len).sum();
+        hardware::require(
+            "the logits",
+            (total * vocab * 4) as u64,
+            "score() keeps one number a token; or give shorter prompts",
+        )?;
+        let mut out: Vec<Vec<f32>> = rows.iter().map(|r| Vec::with_capacity(r.len() * vocab)).collect();
+        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::passing(self.cache(), r)).collect();
         let (decoder, mut logits) = (self.decoder(), Vec::new());
         self.finish(&mut sequences, usize::MAX, cancel, &mut |i, _, states| {
             for part in states.chunks(LOGIT_ROWS * width) {
                 let finals = decoder.head.finish(&decoder.pool, part);
                 decoder.head.logits(&decoder.pool, &finals, &mut logits);
-                each(i, &logits);
+                out[i].extend_from_slice(&logits);
             }
             Ok(())
         })?;
-        Ok(())
+        Ok(out)
     }
 
     /// The `k` likeliest next tokens of each final state.
     pub fn readout(&self, states: &Hidden, k: usize, raw: bool) -> Result<Readout> {
-        self.enter(1)?;
+        let _caller = self.enter(1)?;
         let space = Space::Layer { layer: self.config().layers, normed: true };
         states.check(self.config().width, self.fingerprint(), &[space], raw)?;
         if k == 0 || k > self.limits().top {

@@ -1,14 +1,10 @@
-//! One step of a batch: every sequence brings some of its pending rows, all go through the model together.
+//! One step of a batch: sequences bring some of their pending rows, and all go through the model together.
 
 use super::cancel::Cancel;
 use super::prompt::Rows;
 use crate::error::Result;
 use crate::model::cache::Cache;
-use crate::model::workspace::{Work, Workspace};
 use crate::vertex::Model;
-
-/// Rows of one step at most: prompts are cut into such chunks, which bounds memory and the wait for a cancel.
-pub(crate) const STEP_ROWS: usize = 512;
 
 /// A sequence on its way through the model.
 #[derive(Debug, Clone)]
@@ -17,13 +13,27 @@ pub(crate) struct Sequence {
     pub rows: Rows,
     /// Rows of `rows` already in the cache.
     pub done: usize,
+    /// The step it last took part in.
+    turn: usize,
+    /// Nobody will go on from it: its cache is let go with its last row.
+    passing: bool,
     /// Residual state of the last position, after the last layer; empty before the first.
     pub last: Vec<f32>,
 }
 
 impl Sequence {
     pub fn new(cache: Cache, rows: Rows) -> Self {
-        Self { cache, rows, done: 0, last: Vec::new() }
+        Self::after(cache, rows, Vec::new())
+    }
+
+    /// A sequence that goes on from a cache whose last state is `last`.
+    pub fn after(cache: Cache, rows: Rows, last: Vec<f32>) -> Self {
+        Self { cache, rows, done: 0, turn: 0, passing: false, last }
+    }
+
+    /// A sequence whose states alone are wanted.
+    pub fn passing(cache: Cache, rows: Rows) -> Self {
+        Self { passing: true, ..Self::new(cache, rows) }
     }
 
     pub fn pending(&self) -> usize {
@@ -40,55 +50,84 @@ impl Sequence {
 pub(crate) type Seen<'a> = dyn FnMut(usize, usize, &[f32]) -> Result<()> + 'a;
 
 impl Model {
-    /// Takes up to [`STEP_ROWS`] pending rows, in the order of the sequences, through `layers` layers.
+    /// A sequence for a fresh prompt, beginning with what is already known of it. At least one row stays to be
+    /// computed, for its state.
+    pub(crate) fn begin(&self, rows: Rows) -> Sequence {
+        let mut sequence = Sequence::new(self.cache(), rows);
+        if self.keeps_prefixes() {
+            let keys = sequence.rows.keys(sequence.rows.len().saturating_sub(1));
+            sequence.cache.find_prefix(&keys);
+            sequence.done = sequence.cache.len();
+        }
+        sequence
+    }
+
+    /// Keeps what a finished sequence read, all of it in `rows`, for prompts that begin alike.
+    pub(crate) fn remember(&self, cache: &Cache, rows: &Rows) {
+        if self.keeps_prefixes() {
+            cache.keep_prefix(&rows.keys(cache.len().min(rows.len())));
+        }
+    }
+
+    /// Takes some pending rows, in the order of the sequences, through `layers` layers, together with other callers'.
     /// `seen(i, first, states)` gets the residual states of sequence `i`'s rows `first..`. Returns the rows computed.
     pub(crate) fn step(
         &self,
-        ws: &mut Workspace,
         sequences: &mut [Sequence],
         layers: usize,
         cancel: &Cancel,
         seen: &mut Seen<'_>,
     ) -> Result<usize> {
+        cancel.check()?;
         let decoder = self.decoder();
         let width = decoder.config.width;
-        let mut left = STEP_ROWS;
+        let most = self.meeting().share();
+        let mut left = most;
         let mut takes = Vec::new();
-        for (i, sequence) in sequences.iter().enumerate() {
-            let take = sequence.pending().min(left);
+        // Single rows first: they are answers being written, and should not wait for long prompts. Among equals, who
+        // has waited longest.
+        let mut order: Vec<usize> = (0..sequences.len()).filter(|&i| sequences[i].pending() > 0).collect();
+        order.sort_by_key(|&i| (sequences[i].pending() != 1, sequences[i].turn));
+        let now = sequences.iter().map(|s| s.turn).max().unwrap_or(0) + 1;
+        for i in order {
+            let take = sequences[i].pending().min(left);
             if take > 0 {
                 takes.push((i, take));
                 left -= take;
+                sequences[i].turn = now;
             }
         }
-        let total = STEP_ROWS - left;
+        let total = most - left;
         if total == 0 {
             return Ok(0);
         }
-        ws.resize(&decoder.config, total);
+        let mut x = vec![0.0; total * width];
+        let mut caches = Vec::with_capacity(takes.len());
         let mut row = 0;
         for &(i, take) in &takes {
             let s = &sequences[i];
-            s.rows.fill(&decoder.embedding, width, s.done, &mut ws.x[row * width..(row + take) * width])?;
+            s.rows.fill(&decoder.embedding, width, s.done, &mut x[row * width..(row + take) * width])?;
             row += take;
         }
-        let mut chosen = takes.iter().peekable();
-        let mut works = Vec::with_capacity(takes.len());
-        for (i, s) in sequences.iter_mut().enumerate() {
-            if let Some((_, take)) = chosen.next_if(|t| t.0 == i) {
-                works.push(Work { cache: &mut s.cache, rows: *take });
-            }
+        for &(i, take) in &takes {
+            caches.push((std::mem::replace(&mut sequences[i].cache, self.cache()), take));
         }
-        decoder.forward(ws, &mut works, layers, cancel)?;
-        drop(works);
+        let (caches, x, outcome) = self.meeting().forward(decoder, caches, x, layers, cancel);
+        for (&(i, _), cache) in takes.iter().zip(caches) {
+            sequences[i].cache = cache;
+        }
+        outcome?;
         let mut row = 0;
         for &(i, take) in &takes {
-            let states = &ws.x[row * width..(row + take) * width];
+            let states = &x[row * width..(row + take) * width];
             let s = &mut sequences[i];
             seen(i, s.done, states)?;
             s.done += take;
             s.last.clear();
             s.last.extend_from_slice(&states[(take - 1) * width..]);
+            if s.passing && s.pending() == 0 {
+                s.cache = self.cache();
+            }
             row += take;
         }
         Ok(total)
@@ -102,23 +141,19 @@ impl Model {
         cancel: &Cancel,
         seen: &mut Seen<'_>,
     ) -> Result<usize> {
-        self.with_workspace(|ws| {
-            let mut total = 0;
-            loop {
-                let rows = self.step(ws, sequences, layers, cancel, seen)?;
-                if rows == 0 {
-                    return Ok(total);
-                }
-                total += rows;
+        let mut total = 0;
+        loop {
+            let rows = self.step(sequences, layers, cancel, seen)?;
+            if rows == 0 {
+                return Ok(total);
             }
-        })
+            total += rows;
+        }
     }
 
     /// Logits after each of the sequences' last positions, `(n, vocab)`.
-    pub(crate) fn last_logits(&self, sequences: &[&Sequence], logits: &mut Vec<f32>) {
+    pub(crate) fn last_logits(&self, sequences: &[&Sequence]) -> Vec<f32> {
         let x: Vec<f32> = sequences.iter().flat_map(|s| s.last.iter().copied()).collect();
-        let head = &self.decoder().head;
-        let finals = head.finish(&self.decoder().pool, &x);
-        head.logits(&self.decoder().pool, &finals, logits);
+        self.meeting().logits(self.decoder(), x)
     }
 }

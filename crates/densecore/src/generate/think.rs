@@ -90,14 +90,14 @@ impl Model {
         let mut histories: Vec<Rows> = Vec::new();
         let mut usages = Vec::new();
         for s in &sequences {
-            self.check_room(s.cache.len(), s.rows.len(), thinking.steps)?;
+            self.check_room(s.cache.len(), s.pending(), thinking.steps)?;
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             histories.push(s.rows.clone());
             usages.push(Usage {
                 prompt_tokens,
                 prompt_vectors,
                 cached_positions: s.cache.len(),
-                positions: s.rows.len(),
+                positions: s.pending(),
                 ..Usage::default()
             });
         }
@@ -105,12 +105,11 @@ impl Model {
         let mut vectors: Vec<Vec<f32>> = vec![Vec::new(); sequences.len()];
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); sequences.len()];
         let mut stopped: Vec<Option<u32>> = vec![None; sequences.len()];
-        let mut logits = Vec::new();
         for _ in 0..thinking.steps {
             let active: Vec<usize> = (0..sequences.len()).filter(|&i| stopped[i].is_none()).collect();
             for part in active.chunks(32) {
                 let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
-                self.last_logits(&last, &mut logits);
+                let logits = self.last_logits(&last);
                 for (&i, logits) in part.iter().zip(logits.chunks_exact(self.config().vocab)) {
                     let id = vector::argmax(logits) as u32;
                     if thinking.stop.contains(&id) || (!thinking.ignore_eos && self.ends().contains(&id)) {

@@ -7,7 +7,7 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Vectors of the prompt.
     pub prompt_vectors: usize,
-    /// Tokens written as text.
+    /// Tokens drawn for the answer, the ending one included.
     pub emitted_tokens: usize,
     /// Vectors fed back without a token.
     pub latent_steps: usize,

@@ -10,7 +10,7 @@ use densecore_kernels::vector;
 pub enum Finish {
     /// An end token or a stop string.
     Stop,
-    /// The token limit, or the end of the context.
+    /// The token limit.
     Length,
     /// The caller cancelled; what was written so far is kept.
     Cancelled,

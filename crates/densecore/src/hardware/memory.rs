@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::cgroup;
+use crate::error::{Error, Result};
 
 /// Memory this process may use (bytes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,27 @@ fn memory_under(root: &Path) -> Memory {
         total: memory.total.min(cap.limit),
         available: memory.available.min(cap.limit.saturating_sub(cap.used)),
     })
+}
+
+/// Refuses early what cannot fit into the memory that is free now.
+pub fn require(what: &str, needed: u64, remedy: &str) -> Result<()> {
+    require_below(what, needed, None, remedy)
+}
+
+/// The same, with a cap of the caller's own beside it (bytes).
+pub fn require_below(what: &str, needed: u64, cap: Option<u64>, remedy: &str) -> Result<()> {
+    let memory = memory();
+    let machine = if memory.is_known() { memory.available } else { u64::MAX };
+    let available = cap.unwrap_or(u64::MAX).min(machine);
+    if needed > available {
+        return Err(Error::Memory {
+            what: what.into(),
+            needed: needed.div_ceil(1 << 20),
+            available: available >> 20,
+            remedy: remedy.into(),
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod cgroup;
 pub mod memory;
 pub mod threads;
 
-pub use memory::{Memory, memory};
+pub use memory::{Memory, memory, require, require_below};
 pub use threads::{cores, cpu_name, threads};
 
 /// The kernels in use: "avx512", "avx2" or "portable".

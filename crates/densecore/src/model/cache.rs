@@ -2,6 +2,7 @@
 //!
 //! Forking shares all blocks; the one block that both sides would write to is copied when one of them does.
 
+use super::prefix::{Key, Prefixes};
 use crate::error::{Error, Result};
 use densecore_kernels::attention::{self, CacheFormat, KvTile, SPAN};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Geometry {
     /// Memory all caches together may take (bytes).
     pub(crate) budget: u64,
     pub(crate) used: AtomicU64,
+    /// Blocks kept for prompts that begin alike.
+    pub(crate) prefixes: Prefixes,
 }
 
 impl Geometry {
@@ -38,8 +41,9 @@ impl Geometry {
     }
 }
 
+/// Keys and values of 64 positions, all layers and heads.
 #[derive(Debug)]
-struct Block {
+pub(crate) struct Block {
     data: Vec<u8>,
     geometry: Arc<Geometry>,
 }
@@ -47,9 +51,16 @@ struct Block {
 impl Block {
     fn new(geometry: &Arc<Geometry>, copy: Option<&[u8]>) -> Result<Self> {
         let bytes = geometry.block() as u64;
-        let used = geometry.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if used > geometry.budget {
+        loop {
+            let used = geometry.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            if used <= geometry.budget {
+                break;
+            }
             geometry.used.fetch_sub(bytes, Ordering::Relaxed);
+            // What was only kept for later makes room first.
+            if geometry.prefixes.release(8) {
+                continue;
+            }
             return Err(Error::Memory {
                 what: "the key-value cache".into(),
                 needed: used.div_ceil(1 << 20),
@@ -82,6 +93,19 @@ impl Cache {
         Self { geometry, blocks: Vec::new(), len: 0 }
     }
 
+    /// Starts with the longest prefix of `keys` that is known.
+    pub(crate) fn find_prefix(&mut self, keys: &[Key]) {
+        let blocks = self.geometry.prefixes.longest(keys);
+        self.len = blocks.len() * SPAN;
+        self.blocks = blocks;
+    }
+
+    /// Keeps the full blocks for sequences that begin alike; `keys` are those of this sequence.
+    pub(crate) fn keep_prefix(&self, keys: &[Key]) {
+        let full = (self.len / SPAN).min(keys.len());
+        self.geometry.prefixes.keep(&keys[..full], &self.blocks[..full]);
+    }
+
     /// Positions held.
     pub fn len(&self) -> usize {
         self.len
@@ -112,11 +136,10 @@ impl Cache {
         if extra == 0 {
             return Ok(());
         }
-        let first = self.len / SPAN;
-        if let Some(block) = self.blocks.get_mut(first)
-            && Arc::get_mut(block).is_none()
-        {
-            *block = Arc::new(Block::new(&self.geometry, Some(&block.data))?);
+        for block in self.blocks.iter_mut().skip(self.len / SPAN) {
+            if Arc::get_mut(block).is_none() {
+                *block = Arc::new(Block::new(&self.geometry, Some(&block.data))?);
+            }
         }
         while self.blocks.len() < needed.div_ceil(SPAN) {
             self.blocks.push(Arc::new(Block::new(&self.geometry, None)?));

@@ -1,7 +1,6 @@
 //! The frozen model: layers in order, and how they are loaded.
 
 use super::attention::{Attention, Biases};
-use super::cache::Geometry;
 use super::config::ModelConfig;
 use super::embed::Embedding;
 use super::head::Head;
@@ -13,6 +12,7 @@ use super::workspace::{Work, Workspace};
 use crate::error::{Error, Result};
 use crate::generate::cancel::Cancel;
 use crate::weights::{Role, TensorView, Weights};
+use densecore_kernels::attention::CacheFormat;
 use densecore_kernels::{Heads, Matrix, Pool};
 use std::sync::Arc;
 
@@ -25,12 +25,13 @@ pub(crate) struct Decoder {
     pub head: Head,
     pub rope: Rope,
     pub pool: Arc<Pool>,
-    pub geometry: Arc<Geometry>,
+    /// How keys and values are stored.
+    pub format: CacheFormat,
 }
 
 impl Decoder {
     /// Packs every tensor, giving its pages of the map back as it goes.
-    pub fn load(weights: Arc<Weights>, config: ModelConfig, pool: Arc<Pool>, geometry: Geometry) -> Result<Self> {
+    pub fn load(weights: Arc<Weights>, config: ModelConfig, pool: Arc<Pool>, format: CacheFormat) -> Result<Self> {
         let loader = Loader { weights: &weights, pool: &pool, eps: config.norm_eps };
         // The head is the largest tensor: packed first, while the least is resident beside it.
         let head = Head {
@@ -44,7 +45,7 @@ impl Decoder {
             layers,
             head,
             pool,
-            geometry: Arc::new(geometry),
+            format,
             config,
         })
     }
@@ -58,14 +59,11 @@ impl Decoder {
         self.head.matrix.bytes() + self.layers.iter().map(layer).sum::<usize>()
     }
 
-    /// Runs `ws.x` `(N, d)` through the first `layers` layers (a cache filled by fewer than all serves no other
+    /// Needs `Cache::reserve` for every work. Runs `ws.x` `(N, d)` through the first `layers` layers (a cache filled by fewer than all serves no other
     /// call). The caches gain the rows only if nothing failed; a cancelled pass leaves them as they were.
     pub fn forward(&self, ws: &mut Workspace, works: &mut [Work<'_>], layers: usize, cancel: &Cancel) -> Result<()> {
         let total: usize = works.iter().map(|w| w.rows).sum();
         debug_assert_eq!(total, ws.rows);
-        for work in works.iter_mut() {
-            work.cache.reserve(work.rows)?;
-        }
         ws.precise.clear();
         let mut row = 0;
         for work in works.iter() {
@@ -80,7 +78,7 @@ impl Decoder {
             heads: self.config.heads,
             kv_heads: self.config.kv_heads,
             head_dim: self.config.head_dim,
-            format: self.geometry.format,
+            format: self.format,
         };
         for (l, layer) in self.layers.iter().take(layers).enumerate() {
             cancel.check()?;

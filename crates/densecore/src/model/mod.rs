@@ -8,6 +8,7 @@ pub(crate) mod head;
 mod layer;
 mod mlp;
 mod norm;
+pub(crate) mod prefix;
 mod rope;
 pub(crate) mod workspace;
 

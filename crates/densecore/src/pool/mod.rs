@@ -1,0 +1,3 @@
+//! One model, many callers: whoever arrives together is computed together.
+pub(crate) mod combine;
+pub(crate) mod pass;
