@@ -93,7 +93,7 @@ impl Rows {
                     row.resize(v.width(), 0.0);
                     v.copy_rows(i, &mut row);
                     bytes.push(1);
-                    row.iter().for_each(|c| bytes.extend_from_slice(&c.to_le_bytes()));
+                    bytes.extend(row.iter().flat_map(|c| c.to_le_bytes()));
                 }
             }
             held += 1;

@@ -101,7 +101,9 @@ mod tests {
                     for _ in 0..200 {
                         let (who, times) = combiner.run((me, 0), 8, &|waiting| waiting.len().min(5), &|items| {
                             rounds.fetch_add(1, Ordering::Relaxed);
-                            items.iter_mut().for_each(|item| item.1 += 1);
+                            for item in items {
+                                item.1 += 1;
+                            }
                         });
                         assert_eq!((who, times), (me, 1));
                     }
