@@ -72,10 +72,14 @@ def read_states(model: densecore.Model, text: str) -> None:
 def think_then_answer(model: densecore.Model) -> densecore.Usage:
     """Steps in vector space, nothing printed, then only the answer."""
     title(4, "A latent think: steps without a token", "context.think(steps)")
-    asked = [{"role": "user", "content": QUESTION + " Think step by step, end with '#### <number>'."}]
+    how = "Solve the problem step by step. End with the final answer on its own line in the form '#### <number>'."
+    asked = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": f"{QUESTION}\n\n{how}"},
+    ]
     print(f"   {QUESTION}")
     prompt = model.apply_chat_template(asked) + "Step 1:"
-    thought = model.prefill(Ids(model.tokenize(prompt, special=True))).think(160, stop=["####"])
+    thought = model.prefill(Ids(model.tokenize(prompt, special=True))).think(300, stop=["####"])
     usage = thought.usage
     print(f"   {usage.latent_steps} latent steps, {usage.emitted_tokens} tokens emitted; the last vectors:")
     show(thought.vectors[-2:])

@@ -54,6 +54,17 @@ def test_different_ends_share_their_beginning(keeping: Any, plain: Any, small: P
     assert keeping.score(Ids(changed), Ids([3])).usage.cached_positions == 64
 
 
+def test_a_list_shares_a_beginning_it_has_just_computed(keeping: Any, plain: Any, small: Pair) -> None:
+    trunk = small.ids(78, 700)
+    batch = [[Ids(trunk + small.ids(n, 20 + n))] for n in range(9)]
+    together = keeping.generate(batch, max_tokens=7, ignore_eos=True)
+    assert sum(one.usage.positions for one in together) < 700 + 9 * (64 + 28 + 7) + 512
+    for prompt, one in zip(batch, together, strict=True):
+        alone = plain.generate(prompt[0], max_tokens=7, ignore_eos=True)
+        assert one.ids == alone.ids
+        assert one.usage.positions + one.usage.cached_positions == alone.usage.positions
+
+
 def test_vectors_are_known_by_their_content(keeping: Any, plain: Any, small: Pair) -> None:
     vectors = np.random.default_rng(5).standard_normal((150, small.ours.config.width)).astype(np.float32) * 0.2
     expected = plain.generate(Prompt(vectors), max_tokens=5, ignore_eos=True).ids

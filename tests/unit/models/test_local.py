@@ -88,6 +88,7 @@ def test_the_catalogue_is_what_the_project_promises() -> None:
     assert (coder.pin.size, coder.pin.sha256[:8]) == (1_117_320_768, "cc324af0")
     assert smol.pin is not None
     assert (smol.pin.size, smol.pin.sha256[:8]) == (98_362_432, "b179c952")
+    assert smol.hub == (), "one name, one content: with a hub or without, it is the pinned file"
 
 
 def test_never_a_pickle_and_never_python() -> None:

@@ -143,7 +143,7 @@ impl Model {
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             // The last token is written without being read again.
             self.check_room(s.cache.len(), s.pending(), options.max_tokens - 1)?;
-            usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.cache.len(), ..Usage::default() });
+            usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() });
         }
         let mut writers: Vec<Writer> = (0..sequences.len()).map(|i| options.writer(self, i)).collect();
         // What a sequence has read since its beginning; a context's own past is not known here.
@@ -168,7 +168,7 @@ impl Model {
                             if let Some(read) = read[i].take() {
                                 self.remember(&sequences[i].cache, &read);
                             }
-                            sequences[i].cache = self.cache();
+                            sequences[i].retire(self.cache());
                         } else {
                             if let Some(read) = &mut read[i] {
                                 read.append(&Rows::ids(event.ids.clone()));
@@ -177,14 +177,9 @@ impl Model {
                         }
                     }
                 }
-                let before: Vec<usize> = sequences.iter().map(|s| s.cache.len()).collect();
                 match self.step(&mut sequences, usize::MAX, &options.cancel, &mut |_, _, _| Ok(())) {
                     Ok(0) => return Ok(()),
-                    Ok(_) => {
-                        for ((s, b), u) in sequences.iter().zip(before).zip(&mut usages) {
-                            u.positions += s.cache.len() - b;
-                        }
-                    }
+                    Ok(_) => {}
                     Err(Error::Cancelled) if !options.cancel.is_interrupted() => {
                         for (writer, usage) in writers.iter_mut().zip(&mut usages).filter(|(w, _)| w.finish.is_none()) {
                             each(&writer.end(Finish::Cancelled, Vec::new()));
@@ -200,8 +195,11 @@ impl Model {
         Ok(writers
             .into_iter()
             .zip(usages)
-            .map(|(w, mut usage)| {
+            .zip(&sequences)
+            .map(|((w, mut usage), s)| {
                 usage.emitted_tokens = w.ids.len();
+                usage.positions = s.computed;
+                usage.cached_positions += s.found;
                 Generation {
                     text: w.text,
                     ids: w.ids,

@@ -69,8 +69,7 @@ impl Model {
                 usage: Usage {
                     prompt_tokens,
                     prompt_vectors,
-                    cached_positions: s.cache.len(),
-                    positions: s.pending(),
+                    cached_positions: s.held(),
                     ..Usage::default()
                 },
             });
@@ -103,8 +102,9 @@ impl Model {
             judge(&mut scores[i], &targets[i], states);
             Ok(())
         })?;
-        for (score, target) in scores.iter_mut().zip(&targets) {
-            score.usage.positions += target.len() - 1;
+        for (score, s) in scores.iter_mut().zip(&sequences_only) {
+            score.usage.positions = s.computed;
+            score.usage.cached_positions += s.found;
             score.usage.seconds = start.elapsed().as_secs_f64();
         }
         Ok(scores)

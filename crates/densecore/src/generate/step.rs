@@ -4,7 +4,9 @@ use super::cancel::Cancel;
 use super::prompt::Rows;
 use crate::error::Result;
 use crate::model::cache::Cache;
+use crate::model::prefix::Key;
 use crate::vertex::Model;
+use densecore_kernels::attention::SPAN;
 
 /// A sequence on its way through the model.
 #[derive(Debug, Clone)]
@@ -17,6 +19,12 @@ pub(crate) struct Sequence {
     turn: usize,
     /// Nobody will go on from it: its cache is let go with its last row.
     passing: bool,
+    /// Keys of its full blocks, for a sequence that looks for its prefix among those kept.
+    keys: Vec<Key>,
+    /// Positions found instead of computed.
+    pub found: usize,
+    /// Positions computed.
+    pub computed: usize,
     /// Residual state of the last position, after the last layer; empty before the first.
     pub last: Vec<f32>,
 }
@@ -28,12 +36,31 @@ impl Sequence {
 
     /// A sequence that goes on from a cache whose last state is `last`.
     pub fn after(cache: Cache, rows: Rows, last: Vec<f32>) -> Self {
-        Self { cache, rows, done: 0, turn: 0, passing: false, last }
+        Self { cache, rows, done: 0, turn: 0, passing: false, keys: Vec::new(), found: 0, computed: 0, last }
     }
 
     /// A sequence whose states alone are wanted.
     pub fn passing(cache: Cache, rows: Rows) -> Self {
         Self { passing: true, ..Self::new(cache, rows) }
+    }
+
+    /// Goes on from a longer prefix than its own, if one is kept by now.
+    fn catch_up(&mut self) {
+        if self.cache.len() < self.keys.len() * SPAN && self.cache.find_prefix(&self.keys) {
+            self.found += self.cache.len() - self.done;
+            self.done = self.cache.len();
+        }
+    }
+
+    /// Lets its cache go: nothing will be computed for it any more.
+    pub fn retire(&mut self, empty: Cache) {
+        self.cache = empty;
+        self.keys.clear();
+    }
+
+    /// Positions of a context it goes on from.
+    pub fn held(&self) -> usize {
+        self.cache.len() - self.done
     }
 
     pub fn pending(&self) -> usize {
@@ -43,6 +70,7 @@ impl Sequence {
     /// Replaces the rows by new ones.
     pub fn feed(&mut self, rows: Rows) {
         (self.rows, self.done) = (rows, 0);
+        self.keys.clear();
     }
 }
 
@@ -55,9 +83,8 @@ impl Model {
     pub(crate) fn begin(&self, rows: Rows) -> Sequence {
         let mut sequence = Sequence::new(self.cache(), rows);
         if self.keeps_prefixes() {
-            let keys = sequence.rows.keys(sequence.rows.len().saturating_sub(1));
-            sequence.cache.find_prefix(&keys);
-            sequence.done = sequence.cache.len();
+            sequence.keys = sequence.rows.keys(sequence.rows.len().saturating_sub(1));
+            sequence.catch_up();
         }
         sequence
     }
@@ -79,6 +106,8 @@ impl Model {
         seen: &mut Seen<'_>,
     ) -> Result<usize> {
         cancel.check()?;
+        // Others may have computed, since the last step, what a sequence was about to.
+        sequences.iter_mut().for_each(Sequence::catch_up);
         let decoder = self.decoder();
         let width = decoder.config.width;
         let most = self.meeting().share();
@@ -123,10 +152,14 @@ impl Model {
             let s = &mut sequences[i];
             seen(i, s.done, states)?;
             s.done += take;
+            s.computed += take;
+            if !s.keys.is_empty() {
+                s.cache.keep_prefix(&s.keys);
+            }
             s.last.clear();
             s.last.extend_from_slice(&states[(take - 1) * width..]);
             if s.passing && s.pending() == 0 {
-                s.cache = self.cache();
+                s.retire(self.cache());
             }
             row += take;
         }

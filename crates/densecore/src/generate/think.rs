@@ -96,8 +96,7 @@ impl Model {
             usages.push(Usage {
                 prompt_tokens,
                 prompt_vectors,
-                cached_positions: s.cache.len(),
-                positions: s.pending(),
+                cached_positions: s.held(),
                 ..Usage::default()
             });
         }
@@ -133,7 +132,8 @@ impl Model {
         {
             let vectors = self.hidden(vectors, Space::Input);
             usage.latent_steps = vectors.rows();
-            usage.positions += usage.latent_steps;
+            usage.positions = s.computed;
+            usage.cached_positions += s.found;
             usage.seconds = seconds;
             thoughts.push(Thought {
                 context: {

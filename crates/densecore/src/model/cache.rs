@@ -93,11 +93,15 @@ impl Cache {
         Self { geometry, blocks: Vec::new(), len: 0 }
     }
 
-    /// Starts with the longest prefix of `keys` that is known.
-    pub(crate) fn find_prefix(&mut self, keys: &[Key]) {
+    /// Takes the longest kept prefix of `keys` if it is longer than what is held.
+    pub(crate) fn find_prefix(&mut self, keys: &[Key]) -> bool {
         let blocks = self.geometry.prefixes.longest(keys);
-        self.len = blocks.len() * SPAN;
-        self.blocks = blocks;
+        let longer = blocks.len() * SPAN > self.len;
+        if longer {
+            self.len = blocks.len() * SPAN;
+            self.blocks = blocks;
+        }
+        longer
     }
 
     /// Keeps the full blocks for sequences that begin alike; `keys` are those of this sequence.
