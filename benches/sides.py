@@ -30,9 +30,7 @@ class DenseCore:
         import densecore
 
         self.ids = densecore.Ids
-        self.model = densecore.Model.load(
-            path, backend=densecore.CPU(threads=threads), context=context, prefix_bytes=0
-        )
+        self.model = densecore.Model.load(path, backend=densecore.CPU(threads=threads), context=context, prefix_bytes=0)
         self.long: Any = None
 
     def prefill(self, length: int, seed: int) -> float:

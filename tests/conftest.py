@@ -19,7 +19,6 @@ hypothesis.settings.register_profile("house", derandomize=True, deadline=None, p
 hypothesis.settings.load_profile("house")
 
 
-
 def _no_silent_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Where everything is installed, a test that skips itself has failed; only absent data sets excuse it."""
     if report.skipped and os.environ.get("CI") and "DENSECORE_DATA" not in str(report.longrepr):

@@ -26,10 +26,14 @@ def test_what_does_not_fit_is_refused_early_with_the_numbers() -> None:
 
 def test_contexts_stay_within_their_memory(small: Pair) -> None:
     model = densecore.Model.load(small.folder, kv="f32", cache_bytes=1 << 20)
-    kept = []
+    kept: list[densecore.Context] = []
+
+    def fill() -> None:
+        for n in range(10_000):
+            kept.append(model.prefill(densecore.Ids([5 + n % 400] * 64)))
+
     with pytest.raises(errors.InsufficientMemoryError, match="key-value cache"):
-        for _ in range(10_000):
-            kept.append(model.prefill(densecore.Ids([5] * 64)))
+        fill()
     assert kept
     assert model.memory.caches <= model.memory.caches_allowed == 1 << 20
     kept.clear()

@@ -66,12 +66,7 @@ impl Model {
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             scores.push(Score {
                 tokens: Vec::new(),
-                usage: Usage {
-                    prompt_tokens,
-                    prompt_vectors,
-                    cached_positions: s.held(),
-                    ..Usage::default()
-                },
+                usage: Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() },
             });
             targets.push(target);
             sequences_only.push(s);

@@ -93,12 +93,7 @@ impl Model {
             self.check_room(s.cache.len(), s.pending(), thinking.steps)?;
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             histories.push(s.rows.clone());
-            usages.push(Usage {
-                prompt_tokens,
-                prompt_vectors,
-                cached_positions: s.held(),
-                ..Usage::default()
-            });
+            usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() });
         }
         self.finish(&mut sequences, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
         let mut vectors: Vec<Vec<f32>> = vec![Vec::new(); sequences.len()];
