@@ -71,7 +71,7 @@ class Model:
             cache_bytes: Cap on the memory of all contexts together.
             max_memory: Refuse to load what needs more bytes than this; what the machine has free by default.
             prefix_bytes: How much of the contexts' memory may keep prefixes for prompts that begin alike (0 for none);
-                a quarter by default. A reused prefix gives the same numbers, and shows as ``cached_positions``.
+                a quarter by default, at most 1 GiB. A reused prefix gives the same numbers, and shows as ``cached_positions``.
             offline: Never touch the network; follows ``HF_HUB_OFFLINE`` by default.
             progress: Show download progress; by default on a terminal.
         """

@@ -17,6 +17,7 @@ CHECKS = {
     "startup": "new process to first id of a 16-token prompt in two seconds",
     "memory": "peak resident memory of 512 + 64 tokens at most 1.35 times the file",
     "exchange": "10,000 exchange round trips grow memory by at most 5 MB",
+    "soak": "4,000 mixed calls from four threads, a tenth and more cancelled, leave memory and answers as they were",
     "tokenizer_full": "ids equal llama.cpp's on all of GSM8K train and 2,000 SQuAD paragraphs",
     "qwen_kl": "2,000 positions against float32: KL, arg-max, hidden states",
 }

@@ -33,11 +33,15 @@ pub struct LoadOptions {
     pub max_memory: Option<u64>,
     /// Memory for all caches together (bytes); by default three quarters of what is available after loading.
     pub cache_budget: Option<u64>,
-    /// Share of that memory for prefixes kept for reuse (bytes, 0 for none); by default a quarter of it.
+    /// Share of that memory for prefixes kept for reuse (bytes, 0 for none); by default a quarter of it,
+    /// at most 1 GiB.
     pub prefix_bytes: Option<u64>,
     /// Caps.
     pub limits: Limits,
 }
+
+/// Kept prefixes take no more than this by default (bytes): enough for tens of thousands of positions of a small model.
+const PREFIX_BYTES: u64 = 1 << 30;
 
 const NO_TEMPLATE: &str =
     "this model has none; give the prompt as plain text or segments, in the form it was trained on";
@@ -126,7 +130,7 @@ impl Model {
             used: AtomicU64::new(0),
             prefixes: Prefixes::default(),
         };
-        let prefixes = options.prefix_bytes.unwrap_or(budget / 4) / geometry.block() as u64;
+        let prefixes = options.prefix_bytes.unwrap_or(PREFIX_BYTES.min(budget / 4)) / geometry.block() as u64;
         geometry.prefixes = Prefixes::new(usize::try_from(prefixes).unwrap_or(usize::MAX));
         let mut ends: Vec<u32> = decoder.config.eos.iter().chain(tokenizer.eos()).copied().collect();
         ends.sort_unstable();
