@@ -6,6 +6,7 @@ Nothing here imports densecore. Everything returns NumPy arrays, so that a test 
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,12 @@ def forward(model: Any, ids: Any = None, vectors: np.ndarray | None = None) -> t
     )
     out = model(**inputs, output_hidden_states=True, use_cache=False)
     return out.logits[0].float().numpy(), [state[0].float().numpy() for state in out.hidden_states]
+
+
+@torch.no_grad()
+def forward_exact(model: Any, ids: Any) -> np.ndarray:
+    """Logits `(T, vocab)` of the same weights computed in float64 (rotary angles stay float32, as everywhere)."""
+    return copy.deepcopy(model).double()(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].numpy()
 
 
 @torch.no_grad()

@@ -63,8 +63,11 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Kept blocks know their geometry, which keeps them: the circle is cut here.
-        self.geometry.prefixes.release(usize::MAX);
+        // Kept blocks know their geometry, which keeps them: the circle is cut here. Not in a forked child, where a lock
+        // may have been held by a thread that no longer exists.
+        if std::process::id() == self.process {
+            self.geometry.prefixes.release(usize::MAX);
+        }
     }
 }
 

@@ -96,7 +96,7 @@ impl Model {
         }
     }
 
-    /// Takes some pending rows, in the order of the sequences, through `layers` layers, together with other callers'.
+    /// Takes some pending rows through `layers` layers, together with other callers'.
     /// `seen(i, first, states)` gets the residual states of sequence `i`'s rows `first..`. Returns the rows computed.
     pub(crate) fn step(
         &self,
