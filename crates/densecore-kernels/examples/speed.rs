@@ -5,6 +5,7 @@ use std::time::Instant;
 
 fn main() {
     let pool = Pool::new(std::thread::available_parallelism().map_or(1, Into::into));
+    let only: Vec<String> = std::env::args().skip(1).collect();
     for (format, rows, cols) in [
         (Format::Q4K, 8960, 1536),
         (Format::Q4K, 1536, 8960),
@@ -16,14 +17,17 @@ fn main() {
         (Format::BF16, 4864, 896),
         (Format::F32, 4864, 896),
     ] {
-        let bytes: Vec<u8> = (0..rows * format.row_bytes(cols).unwrap_or(0)).map(|i| (i * 37 % 61) as u8).collect();
+        if !only.is_empty() && !only.contains(&format!("{format:?}")) {
+            continue;
+        }
+        let bytes: Vec<u8> = (0..rows * format.row_bytes(cols).unwrap_or(0)).map(|i| ((i * 0x9E37_79B9) >> 13) as u8 & 63).collect();
         let start = Instant::now();
         let matrices: Vec<Matrix> =
             (0..8).filter_map(|_| Matrix::pack(&pool, format, rows, cols, &bytes).ok()).collect();
         let packing = (bytes.len() * matrices.len()) as f64 / start.elapsed().as_secs_f64() / 1e9;
         print!("{format:?} {rows}x{cols}: pack {packing:.2} GB/s;");
-        for n in [1usize, 4, 8, 64, 512] {
-            let x: Vec<f32> = (0..n * cols).map(|i| (i % 17) as f32 - 8.0).collect();
+        for n in [1usize, 4, 8, 16, 32, 64, 512] {
+            let x: Vec<f32> = (0..n * cols).map(|i| ((i * 0x9E37_79B9) >> 11 & 255) as f32 - 128.0).collect();
             let mut y = vec![0.0; n * rows];
             let mut input = Input::default();
             let start = Instant::now();
@@ -36,8 +40,16 @@ fn main() {
                 }
             }
             let seconds = start.elapsed().as_secs_f64() / f64::from(times);
+            let start = Instant::now();
+            for _ in 0..20 {
+                for m in &matrices {
+                    input.prepare(&pool, &x, n, &[], &[m]);
+                }
+            }
+            let preparing = start.elapsed().as_secs_f64() / 20.0 / matrices.len() as f64;
             let gops = 2.0 * (n * rows * cols) as f64 / seconds / 1e9;
-            print!(" n={n}: {gops:.0} Gop/s {:.1} GB/s;", matrices[0].bytes() as f64 / seconds / 1e9);
+            let (share, read) = (preparing / seconds * 100.0, matrices[0].bytes() as f64 / seconds / 1e9);
+            print!(" n={n}: {gops:.0} Gop/s {read:.1} GB/s {share:.0}%;");
         }
         println!();
     }

@@ -3,7 +3,7 @@
 use crate::dense::DenseMatrix;
 use crate::format::Format;
 use crate::pool::Pool;
-use crate::quant::{Activations, GROUP, QuantMatrix, TILE};
+use crate::quant::{Activations, QuantMatrix, TILE};
 use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
@@ -78,15 +78,13 @@ impl Input {
         assert!(x.len() >= n * k, "input is shorter than {n} rows of {k}");
         if matrices.iter().any(|m| m.is_quant()) {
             self.q.resize(n + precise.len(), k);
-            let rows = (8192 / k).max(1);
-            let parts: Vec<_> = self.q.parts(n, rows).into_iter().map(std::sync::Mutex::new).collect();
-            debug_assert!(k.is_multiple_of(GROUP));
+            let parts: Vec<_> = self.q.parts().into_iter().map(std::sync::Mutex::new).collect();
             pool.run(parts.len(), &|i| {
                 if let Ok(mut part) = parts[i].lock() {
-                    let end = ((i + 1) * rows).min(n);
-                    part.quantize(&x[i * rows * k..end * k]);
+                    part.quantize(&x[..n * k]);
                 }
             });
+            drop(parts);
             for (j, &row) in precise.iter().enumerate() {
                 self.q.quantize_rest(&x[row * k..(row + 1) * k], row, n + j);
             }
@@ -156,7 +154,7 @@ pub fn products(pool: &Pool, x: Prepared<'_>, jobs: &[(&Matrix, Output<'_>)]) {
                 let (matrix, out) = &jobs[job];
                 match matrix {
                     Matrix::Quant(m) => {
-                        m.tile_product(t, x.q, 0, results);
+                        m.tile_product(t, x.q, results);
                         for (j, &row) in x.precise.iter().enumerate() {
                             let rest = results[x.n + j];
                             results[row].iter_mut().zip(rest).for_each(|(r, rest)| *r += rest);

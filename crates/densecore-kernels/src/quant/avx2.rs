@@ -20,7 +20,8 @@ thread_local! {
 }
 
 /// See [`super::portable::tile`]. SAFETY: needs AVX2, FMA and F16C.
-pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
+pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
+    let first = 0;
     assert!(tile.len() >= layout.groups * layout.payload + layout.scale_bytes);
     assert!(x.k == layout.groups * GROUP && first + out.len() <= x.n);
     SCRATCH.with_borrow_mut(|scratch| {
@@ -119,7 +120,7 @@ unsafe fn rows<const RUN: usize, const WIDE: bool, const C: usize>(
                         for step in s..s + run {
                             let w = _mm256_load_si256(base.add(step * 64 + half * 32).cast());
                             for c in 0..C {
-                                let q = x.q.as_ptr().add((first + c) * x.k + g * GROUP + step * 4);
+                                let q = x.q.as_ptr().add(x.place(first + c).group(g) * GROUP + step * 4);
                                 let a = _mm256_set1_epi32(q.cast::<i32>().read_unaligned());
                                 if WIDE {
                                     let upper = _mm256_and_si256(_mm256_srli_epi16::<1>(w), _mm256_set1_epi8(127));
@@ -140,7 +141,7 @@ unsafe fn rows<const RUN: usize, const WIDE: bool, const C: usize>(
                     let ws = _mm256_load_ps(floats.add(p * TILE));
                     let offset = _mm256_load_ps(floats.add(32 + p * TILE));
                     for c in 0..C {
-                        let group = (first + c) * groups + g;
+                        let group = x.place(first + c).group(g);
                         let sum = if parts == 2 { x.sum16[group * 2 + p] } else { x.sum32[group] };
                         let scale = _mm256_mul_ps(ws, _mm256_set1_ps(x.scale[group]));
                         acc[c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[c]), scale, acc[c]);

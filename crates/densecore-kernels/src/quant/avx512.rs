@@ -3,16 +3,18 @@
 //! Few input rows read the packed payload straight into registers; many first unpack a tile to bytes that stay in
 //! the first-level cache and are read once per block of eight rows. Both run the same operations in the same order.
 
-use super::activation::{Activations, GROUP};
+use super::activation::{Activations, BLOCK, GROUP, MAGIC, scale_of};
 use super::layout::{Bits, Layout, Scales, TILE};
 use std::arch::x86_64::*;
 use std::cell::RefCell;
+use std::ops::Range;
 
-/// Input rows handled together: eight accumulators, eight weight registers and the temporaries fit into 32.
-const BLOCK: usize = 8;
-/// From this many rows on, unpacking a tile once pays.
-const UNPACK_FROM: usize = 3;
-/// How far ahead of its use a packed payload is asked for (bytes): memory takes longer than one group's products.
+/// Rows of a block that read the packed payload; higher blocks have it unpacked once for all.
+const DIRECT: usize = 8;
+/// Groups unpacked at a time: they stay in the first-level cache beside the inputs of a block.
+const CHUNK: usize = 16;
+/// How far ahead of its use a packed payload is asked for (bytes): memory takes longer than one group's products, and
+/// this is a chunk of 4-bit groups.
 const AHEAD: usize = 4096;
 /// Bytes of an unpacked group: 8 x 64 quants, then per half scales and offsets of 16 floats.
 const UNPACKED: usize = 512 + 256;
@@ -21,8 +23,14 @@ const UNPACKED: usize = 512 + 256;
 trait Source {
     /// Scale groups per 32 components: 1, or 2 for Q6_K.
     const HALVES: usize;
+    /// Whether blocks of more than eight rows come: registers are left where a step's weights are loaded when needed.
+    const WIDE: bool;
+    /// A group's quants, at hand.
+    type Weights: Copy;
     /// SAFETY: `payload` points at the tile and `g` is below its groups; needs AVX-512 BW.
-    unsafe fn weights(&self, g: usize) -> [__m512i; 8];
+    unsafe fn weights(&self, g: usize) -> Self::Weights;
+    /// The operand of step `s`. SAFETY: as above, `s` below 8.
+    unsafe fn step(weights: Self::Weights, s: usize) -> __m512i;
     /// Asks for what a later group will need.
     fn prefetch(&self, _g: usize) {}
     /// SAFETY: as above.
@@ -69,6 +77,7 @@ impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
 
 impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
     const HALVES: usize = if KIND == SIX { 2 } else { 1 };
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn prefetch(&self, g: usize) {
@@ -78,6 +87,13 @@ impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
             // SAFETY: a prefetch does not read; any address will do.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64).cast()) };
         }
+    }
+
+    type Weights = [__m512i; 8];
+
+    #[inline(always)]
+    unsafe fn step(weights: [__m512i; 8], s: usize) -> __m512i {
+        weights[s]
     }
 
     #[inline(always)]
@@ -165,26 +181,36 @@ impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
     }
 }
 
-/// A tile unpacked to bytes, see [`unpack`].
-struct Unpacked<const H: usize>(*const u8);
+/// Some groups of a tile unpacked to bytes, see [`unpack`].
+struct Unpacked<const H: usize> {
+    bytes: *const u8,
+    /// The group that `bytes` begins with.
+    start: usize,
+}
 
 impl<const H: usize> Source for Unpacked<H> {
     const HALVES: usize = H;
+    const WIDE: bool = true;
+
+    type Weights = *const u8;
 
     #[inline(always)]
-    unsafe fn weights(&self, g: usize) -> [__m512i; 8] {
+    unsafe fn weights(&self, g: usize) -> *const u8 {
         // SAFETY: the scratch holds `UNPACKED` bytes per group.
-        unsafe {
-            let p = self.0.add(g * UNPACKED);
-            std::array::from_fn(|s| load(p.add(s * 64)))
-        }
+        unsafe { self.bytes.add((g - self.start) * UNPACKED) }
+    }
+
+    #[inline(always)]
+    unsafe fn step(weights: *const u8, s: usize) -> __m512i {
+        // SAFETY: as above; a group begins with 8 steps of 64 bytes.
+        unsafe { load(weights.add(s * 64)) }
     }
 
     #[inline(always)]
     unsafe fn scales(&self, g: usize) -> ([__m512; 2], [__m512; 2]) {
         // SAFETY: as above; two scale and two offset registers follow the bytes.
         unsafe {
-            let p = self.0.add(g * UNPACKED + 512).cast::<f32>();
+            let p = self.bytes.add((g - self.start) * UNPACKED + 512).cast::<f32>();
             let at = |i: usize| _mm512_loadu_ps(p.add(i * 16));
             if H == 1 { ([at(0), at(0)], [at(2), at(2)]) } else { ([at(0), at(1)], [at(2), at(3)]) }
         }
@@ -192,78 +218,90 @@ impl<const H: usize> Source for Unpacked<H> {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn unpack<S: Source>(source: &S, groups: usize, out: *mut u8) {
-    for g in 0..groups {
-        // SAFETY: `out` has `UNPACKED` bytes per group; the source is valid for `groups`.
+unsafe fn unpack<S: Source>(source: &S, part: &Range<usize>, out: *mut u8) {
+    for g in part.clone() {
+        // SAFETY: `out` has `UNPACKED` bytes per group; the source is valid for them.
         unsafe {
-            let p = out.add(g * UNPACKED);
-            for (s, w) in source.weights(g).into_iter().enumerate() {
-                _mm512_storeu_si512(p.add(s * 64).cast(), w);
+            source.prefetch(g);
+            let p = out.add((g - part.start) * UNPACKED);
+            let w = source.weights(g);
+            for s in 0..8 {
+                _mm512_store_si512(p.add(s * 64).cast(), S::step(w, s));
             }
             let (scale, offset) = source.scales(g);
             let p = p.add(512).cast::<f32>();
             for h in 0..2 {
-                _mm512_storeu_ps(p.add(h * 16), scale[h]);
-                _mm512_storeu_ps(p.add(32 + h * 16), offset[h]);
+                _mm512_store_ps(p.add(h * 16), scale[h]);
+                _mm512_store_ps(p.add(32 + h * 16), offset[h]);
             }
         }
     }
 }
 
-/// `C` input rows times one tile.
+/// Where a block of input rows lies, see [`Activations`].
+#[derive(Clone, Copy)]
+struct Rows {
+    q: *const i8,
+    scale: *const f32,
+    sum32: *const f32,
+    sum16: *const f32,
+}
+
+/// A block of `C` input rows times some groups of one tile, added to what the groups before gave.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn rows<S: Source, const C: usize>(
-    source: &S,
-    groups: usize,
-    x: &Activations,
-    first: usize,
-    out: &mut [[f32; TILE]],
-) {
-    let q = x.q.as_ptr();
-    let (scale, sum32, sum16) = (x.scale.as_ptr(), x.sum32.as_ptr(), x.sum16.as_ptr());
+unsafe fn rows<S: Source, const C: usize>(source: &S, part: &Range<usize>, x: Rows, out: &mut [[f32; TILE]]) {
     let mut acc = [_mm512_setzero_ps(); C];
-    for g in 0..groups {
-        // SAFETY: `first + C` rows of `groups` groups exist in `x` (checked by the caller); the source is valid.
+    if part.start > 0 {
+        for c in 0..C {
+            // SAFETY: `out[c]` is 16 floats.
+            acc[c] = unsafe { _mm512_loadu_ps(out[c].as_ptr()) };
+        }
+    }
+    let steps = 8 / S::HALVES;
+    // Pointers that move, for addresses without an index, which cost an operation more each.
+    let (mut q, mut scale, mut sum) = (
+        x.q.wrapping_add(part.start * C * GROUP),
+        x.scale.wrapping_add(part.start * C),
+        if S::HALVES == 1 { x.sum32 } else { x.sum16 }.wrapping_add(part.start * C * S::HALVES),
+    );
+    for g in part.clone() {
+        // SAFETY: the block has `C` rows and these groups (checked by the caller); the source is valid for them.
         unsafe {
             source.prefetch(g);
+            let input = |c: usize, s: usize| _mm512_set1_epi32(q.add(c * GROUP + s * 4).cast::<i32>().read_unaligned());
             let w = source.weights(g);
             let (ws, offset) = source.scales(g);
-            for c in 0..C {
-                let row = first + c;
-                let q = q.add(row * x.k + g * GROUP).cast::<i32>();
-                let group = row * groups + g;
-                let a = _mm512_set1_ps(*scale.add(group));
-                let step = |dot, s: usize| _mm512_dpbusd_epi32(dot, w[s], _mm512_set1_epi32(q.add(s).read_unaligned()));
-                if S::HALVES == 1 {
-                    let mut dot = _mm512_setzero_si512();
-                    if C < 4 {
-                        // Few rows leave the multipliers waiting for one another: two shorter chains, an exact sum.
-                        let mut other = _mm512_setzero_si512();
-                        for s in 0..4 {
-                            dot = step(dot, s);
-                            other = step(other, s + 4);
-                        }
-                        dot = _mm512_add_epi32(dot, other);
-                    } else {
-                        for s in 0..8 {
-                            dot = step(dot, s);
+            // Steps outside, rows inside: the multipliers work on `C` sums at a time instead of waiting for one.
+            for h in 0..S::HALVES {
+                let mut dot = [_mm512_setzero_si512(); C];
+                if C < 4 && S::HALVES == 1 {
+                    // Few rows: two shorter chains each, an exact sum.
+                    let mut other = [_mm512_setzero_si512(); C];
+                    for s in 0..4 {
+                        let (low, high) = (S::step(w, s), S::step(w, s + 4));
+                        for c in 0..C {
+                            dot[c] = _mm512_dpbusd_epi32(dot[c], low, input(c, s));
+                            other[c] = _mm512_dpbusd_epi32(other[c], high, input(c, s + 4));
                         }
                     }
-                    let sum = _mm512_set1_ps(*sum32.add(group));
-                    acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(ws[0], a), acc[c]);
-                    acc[c] = _mm512_fmadd_ps(offset[0], sum, acc[c]);
+                    for c in 0..C {
+                        dot[c] = _mm512_add_epi32(dot[c], other[c]);
+                    }
                 } else {
-                    for h in 0..2 {
-                        let mut dot = _mm512_setzero_si512();
-                        for s in 0..4 {
-                            dot = step(dot, h * 4 + s);
+                    for s in h * steps..(h + 1) * steps {
+                        let w = S::step(w, s);
+                        for c in 0..C {
+                            dot[c] = _mm512_dpbusd_epi32(dot[c], w, input(c, s));
                         }
-                        let sum = _mm512_set1_ps(*sum16.add(group * 2 + h));
-                        acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(ws[h], a), acc[c]);
-                        acc[c] = _mm512_fmadd_ps(offset[h], sum, acc[c]);
                     }
                 }
+                for c in 0..C {
+                    let (a, sum) = (_mm512_set1_ps(*scale.add(c)), _mm512_set1_ps(*sum.add(c * S::HALVES + h)));
+                    acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[c]), _mm512_mul_ps(ws[h], a), acc[c]);
+                    acc[c] = _mm512_fmadd_ps(offset[h], sum, acc[c]);
+                }
             }
+            (q, scale, sum) = (q.add(C * GROUP), scale.add(C), sum.add(C * S::HALVES));
         }
     }
     for c in 0..C {
@@ -272,73 +310,85 @@ unsafe fn rows<S: Source, const C: usize>(
     }
 }
 
+/// All blocks of rows times some groups of one tile.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn all_rows<S: Source>(source: &S, groups: usize, x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
-    let mut done = 0;
-    while done < out.len() {
-        let (left, at, part) = (out.len() - done, first + done, &mut out[done..]);
-        // SAFETY: forwarded from the caller.
-        done += unsafe {
-            match left {
-                BLOCK.. => {
-                    rows::<S, BLOCK>(source, groups, x, at, part);
-                    BLOCK
-                }
-                4.. => {
-                    rows::<S, 4>(source, groups, x, at, part);
-                    4
-                }
-                2.. => {
-                    rows::<S, 2>(source, groups, x, at, part);
-                    2
-                }
-                _ => {
-                    rows::<S, 1>(source, groups, x, at, part);
-                    1
-                }
+unsafe fn all_rows<S: Source>(source: &S, part: &Range<usize>, x: &Activations, out: &mut [[f32; TILE]]) {
+    let groups = x.k / GROUP;
+    for b in 0..x.blocks() {
+        let block = x.block(b);
+        let first = block.start * groups;
+        let out = &mut out[block.clone()];
+        // SAFETY: a block's groups begin at its first row's; forwarded from the caller otherwise.
+        unsafe {
+            let x = Rows {
+                q: x.q.as_ptr().add(first * GROUP),
+                scale: x.scale.as_ptr().add(first),
+                sum32: x.sum32.as_ptr().add(first),
+                sum16: x.sum16.as_ptr().add(first * 2),
+            };
+            match block.len() {
+                1 => rows::<S, 1>(source, part, x, out),
+                2 => rows::<S, 2>(source, part, x, out),
+                3 => rows::<S, 3>(source, part, x, out),
+                4 => rows::<S, 4>(source, part, x, out),
+                5 => rows::<S, 5>(source, part, x, out),
+                6 => rows::<S, 6>(source, part, x, out),
+                7 => rows::<S, 7>(source, part, x, out),
+                8 => rows::<S, 8>(source, part, x, out),
+                9 if S::WIDE => rows::<S, 9>(source, part, x, out),
+                10 if S::WIDE => rows::<S, 10>(source, part, x, out),
+                11 if S::WIDE => rows::<S, 11>(source, part, x, out),
+                BLOCK if S::WIDE => rows::<S, BLOCK>(source, part, x, out),
+                height => unreachable!("a block of {height} rows"),
             }
-        };
+        }
     }
 }
 
+/// Room for some unpacked groups, aligned to a register.
+#[repr(align(64))]
+struct Scratch([u8; CHUNK * UNPACKED]);
+
 thread_local! {
-    /// One unpacked tile, kept by each thread.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Unpacked groups, kept by each thread.
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch([0; CHUNK * UNPACKED])) };
 }
 
-unsafe fn run<S: Source>(source: &S, groups: usize, x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
-    if out.len() < UNPACK_FROM {
+unsafe fn run<S: Source>(source: &S, x: &Activations, out: &mut [[f32; TILE]]) {
+    let groups = x.k / GROUP;
+    if x.block(0).len() <= DIRECT {
         // SAFETY: forwarded from `tile`.
-        unsafe { all_rows(source, groups, x, first, out) };
+        unsafe { all_rows(source, &(0..groups), x, out) };
         return;
     }
     SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize(scratch.len().max(groups * UNPACKED + 64), 0);
-        let skip = scratch.as_ptr().align_offset(64);
-        // SAFETY: 64 spare bytes allow the alignment; sizes as `unpack` needs them.
-        unsafe {
-            let aligned = scratch.as_mut_ptr().add(skip);
-            unpack(source, groups, aligned);
-            if S::HALVES == 1 {
-                all_rows(&Unpacked::<1>(aligned), groups, x, first, out);
-            } else {
-                all_rows(&Unpacked::<2>(aligned), groups, x, first, out);
+        let bytes = scratch.0.as_mut_ptr();
+        for start in (0..groups).step_by(CHUNK) {
+            let part = start..groups.min(start + CHUNK);
+            // SAFETY: the scratch holds `CHUNK` groups; the rest is forwarded from `tile`.
+            unsafe {
+                unpack(source, &part, bytes);
+                if S::HALVES == 1 {
+                    all_rows(&Unpacked::<1> { bytes, start }, &part, x, out);
+                } else {
+                    all_rows(&Unpacked::<2> { bytes, start }, &part, x, out);
+                }
             }
         }
     });
 }
 
 /// See [`super::portable::tile`]. SAFETY: needs the features of `Tier::Avx512`.
-pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
+pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
     assert!(tile.len() >= layout.groups * layout.payload + layout.scale_bytes);
-    assert!(x.k == layout.groups * GROUP && first + out.len() <= x.n);
+    assert!(x.k == layout.groups * GROUP && out.len() == x.n);
     let payload = tile.as_ptr();
     let scales = tile[layout.groups * layout.payload..].as_ptr();
     macro_rules! packed {
         ($bits:literal, $kind:ident, $zero:expr) => {{
             let source = Packed::<$bits, $kind> { payload, scales, zero: $zero };
             // SAFETY: the lengths were checked above, the tier by the caller.
-            unsafe { run(&source, layout.groups, x, first, out) }
+            unsafe { run(&source, x, out) }
         }};
     }
     match (layout.bits, layout.scales) {
@@ -351,5 +401,49 @@ pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, first: usize, 
         (Bits::Six, _) => packed!(6, SIX, 0.0),
         (Bits::Eight, Scales::Centred { zero }) => packed!(8, CENTRED, f32::from(zero)),
         (Bits::Eight, _) => packed!(8, OFFSET, 0.0),
+    }
+}
+
+/// See [`super::activation::quantize_groups`]. SAFETY: needs the features of `Tier::Avx512`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub unsafe fn quantize(
+    x: &[f32],
+    r: usize,
+    height: usize,
+    q: &mut [i8],
+    scale: &mut [f32],
+    sum32: &mut [f32],
+    sum16: &mut [f32],
+) {
+    let (groups, _) = x.as_chunks::<GROUP>();
+    let (q, _) = q.as_chunks_mut::<GROUP>();
+    let (sum16, _) = sum16.as_chunks_mut::<2>();
+    let magic = _mm512_set1_ps(MAGIC);
+    for (g, x) in groups.iter().enumerate() {
+        let at = g * height + r;
+        // SAFETY: a group is two registers of floats, and as integers two quarters of one.
+        let (low, high) = unsafe { (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))) };
+        let d = scale_of(_mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high))));
+        let inverse = _mm512_set1_ps(if d > 0.0 { 1.0 / d } else { 0.0 });
+        let round = |v| {
+            let shifted = _mm512_castps_si512(_mm512_add_ps(_mm512_mul_ps(v, inverse), magic));
+            _mm512_cvtepi32_epi8(_mm512_sub_epi32(shifted, _mm512_castps_si512(magic)))
+        };
+        let (low, high) = (round(low), round(high));
+        // SAFETY: as above.
+        unsafe {
+            let to = q[at].as_mut_ptr();
+            _mm_storeu_si128(to.cast(), low);
+            _mm_storeu_si128(to.add(16).cast(), high);
+        }
+        let sum = |v| {
+            let fours = _mm_dpbusd_epi32(_mm_setzero_si128(), _mm_set1_epi8(1), v);
+            let twos = _mm_add_epi32(fours, _mm_shuffle_epi32::<0b01_00_11_10>(fours));
+            _mm_cvtsi128_si32(_mm_add_epi32(twos, _mm_shuffle_epi32::<0b10_11_00_01>(twos)))
+        };
+        let (a, b) = (sum(low), sum(high));
+        scale[at] = d;
+        sum16[at] = [d * a as f32, d * b as f32];
+        sum32[at] = d * (a + b) as f32;
     }
 }

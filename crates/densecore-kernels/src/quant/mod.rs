@@ -8,7 +8,7 @@ mod avx512;
 mod layout;
 mod portable;
 
-pub use activation::{Activations, GROUP};
+pub use activation::{Activations, BLOCK, GROUP};
 use layout::Layout;
 pub use layout::TILE;
 
@@ -78,26 +78,26 @@ impl QuantMatrix {
         self.rows.div_ceil(TILE)
     }
 
-    /// Tile `t` times rows `first..first + out.len()` of the input.
-    pub fn tile_product(&self, t: usize, x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
+    /// Tile `t` times all rows of the input.
+    pub fn tile_product(&self, t: usize, x: &Activations, out: &mut [[f32; TILE]]) {
         let tile = &self.data.bytes()[t * self.layout.tile_bytes..][..self.layout.tile_bytes];
-        assert!(x.k == self.cols && first + out.len() <= x.n, "input does not match the matrix");
+        assert!(x.k == self.cols && out.len() == x.n, "input does not match the matrix");
         #[cfg(target_arch = "x86_64")]
         match Tier::detect() {
             // SAFETY: the tier was chosen because the processor has these features.
-            Tier::Avx512 => return unsafe { avx512::tile(&self.layout, tile, x, first, out) },
+            Tier::Avx512 => return unsafe { avx512::tile(&self.layout, tile, x, out) },
             // SAFETY: as above.
-            Tier::Avx2 => return unsafe { avx2::tile(&self.layout, tile, x, first, out) },
+            Tier::Avx2 => return unsafe { avx2::tile(&self.layout, tile, x, out) },
             Tier::Portable => {}
         }
-        portable_tile(&self.layout, tile, x, first, out);
+        portable_tile(&self.layout, tile, x, out);
     }
 
     /// The same by the portable reference, whatever the tier; for tests and self tests.
-    pub fn reference_product(&self, t: usize, x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
+    pub fn reference_product(&self, t: usize, x: &Activations, out: &mut [[f32; TILE]]) {
         let tile = &self.data.bytes()[t * self.layout.tile_bytes..][..self.layout.tile_bytes];
-        assert!(x.k == self.cols && first + out.len() <= x.n, "input does not match the matrix");
-        portable_tile(&self.layout, tile, x, first, out);
+        assert!(x.k == self.cols && out.len() == x.n, "input does not match the matrix");
+        portable_tile(&self.layout, tile, x, out);
     }
 }
 
@@ -113,10 +113,10 @@ fn pack_tile_body(layout: &Layout, format: Format, rows: &[&[u8]], tile: &mut [u
 
 tiered! {
     /// The reference, compiled for each tier.
-    pub fn portable_tile(layout: &Layout, tile: &[u8], x: &Activations, first: usize, out: &mut [[f32; TILE]]) = reference_tile
+    pub fn portable_tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) = reference_tile
 }
 
 #[inline(always)]
-fn reference_tile(layout: &Layout, tile: &[u8], x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
-    portable::tile(layout, tile, x, first, out);
+fn reference_tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
+    portable::tile(layout, tile, x, out);
 }

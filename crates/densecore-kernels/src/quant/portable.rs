@@ -4,9 +4,9 @@
 use super::activation::{Activations, GROUP};
 use super::layout::{Layout, TILE};
 
-/// One tile times rows `first..first + out.len()` of the input; `out[c][r]` is row `r` of the tile.
+/// One tile times all rows of the input; `out[c][r]` is row `r` of the tile.
 #[inline(always)]
-pub fn tile(layout: &Layout, tile: &[u8], x: &Activations, first: usize, out: &mut [[f32; TILE]]) {
+pub fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
     let (payloads, scales) = tile.split_at(layout.groups * layout.payload);
     let parts = layout.parts();
     out.fill([0.0; TILE]);
@@ -17,9 +17,8 @@ pub fn tile(layout: &Layout, tile: &[u8], x: &Activations, first: usize, out: &m
             let (scale, offset) = layout.scales(scales, g, p);
             let steps = p * 8 / parts..(p + 1) * 8 / parts;
             for (c, out) in out.iter_mut().enumerate() {
-                let row = first + c;
-                let q = &x.q[row * x.k + g * GROUP..][..GROUP];
-                let group = row * layout.groups + g;
+                let group = x.place(c).group(g);
+                let q = &x.q[group * GROUP..][..GROUP];
                 let sum = if parts == 2 { x.sum16[group * 2 + p] } else { x.sum32[group] };
                 let mut dot = [0i32; TILE];
                 for s in steps.clone() {
