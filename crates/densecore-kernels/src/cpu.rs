@@ -55,13 +55,14 @@ impl Tier {
     }
 }
 
-/// Whether [`Tier::Avx2`] has 8-bit dot products of 256 bits (AVX-VNNI). `DENSECORE_TIER=avx2-plain` denies them.
+/// Whether [`Tier::Avx2`] has 8-bit dot products of 256 bits (AVX-VNNI; GFNI comes with them, but is asked for too).
+/// `DENSECORE_TIER=avx2-plain` denies them.
 #[cfg(target_arch = "x86_64")]
 pub fn narrow_dots() -> bool {
     static DOTS: OnceLock<bool> = OnceLock::new();
     *DOTS.get_or_init(|| {
         let denied = std::env::var("DENSECORE_TIER").is_ok_and(|tier| tier == "avx2-plain");
-        std::arch::is_x86_feature_detected!("avxvnni") && !denied
+        std::arch::is_x86_feature_detected!("avxvnni") && std::arch::is_x86_feature_detected!("gfni") && !denied
     })
 }
 

@@ -14,8 +14,6 @@ use crate::cpu;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-/// Input rows handled together: eight sums, two weights and their inputs fit into 16 registers.
-const BLOCK: usize = 4;
 /// How far ahead of its use a packed payload is asked for (bytes): memory takes longer than one group's products.
 const AHEAD: usize = 4096;
 /// Groups unpacked at a time: 24 KiB, which leave room for inputs in the first-level cache.
@@ -28,6 +26,12 @@ const UNPACKED: usize = 512 + 256;
 trait Dots<const BITS: u8> {
     /// A chain of at most eight steps.
     type Sum: Copy;
+    /// Whether a step waits for the one before, so that two short chains are faster than a long one.
+    const WAITS: bool;
+    /// From this many input rows on, unpacking pays.
+    const UNPACK_FROM: usize;
+    /// Input rows whose sums fit into registers beside two halves of weights.
+    const BLOCK: usize;
     /// An empty chain.
     unsafe fn start() -> Self::Sum;
     /// An empty chain to be the second of [`Dots::join`].
@@ -38,16 +42,24 @@ trait Dots<const BITS: u8> {
     unsafe fn float(sum: Self::Sum) -> __m256;
     /// Two chains of four steps as one.
     unsafe fn join(first: Self::Sum, second: Self::Sum) -> Self::Sum;
+    /// The bits of a 32-bit number, the same in every lane, to bit 4 of 32 bytes.
+    unsafe fn sixteens(mask: __m256i) -> __m256i;
 }
 
-/// AVX-VNNI. Sums start at the bits of a float so large that adding an integer to them adds it to the float: a
-/// subtraction then makes a float of the sum (below 2^22), on a port that the products leave free.
+/// AVX-VNNI, and GFNI for the fifth bits. Sums start at the bits of a float so large that adding an integer to them
+/// adds it to the float: a subtraction then makes a float of the sum (below 2^22), on a port that the products leave
+/// free.
 struct Vnni;
 /// 1.5 * 2^23.
 const MAGIC: f32 = 12_582_912.0;
+/// Bit `j` of byte `j`.
+const BIT: i64 = 0x8040_2010_0804_0201_u64 as i64;
 
 impl<const BITS: u8> Dots<BITS> for Vnni {
     type Sum = __m256i;
+    const WAITS: bool = true;
+    const UNPACK_FROM: usize = if BITS == 5 || BITS == 6 { 5 } else { 9 };
+    const BLOCK: usize = 4;
     #[inline(always)]
     unsafe fn start() -> __m256i {
         // SAFETY: the trait's contract, as in all that follows.
@@ -73,6 +85,16 @@ impl<const BITS: u8> Dots<BITS> for Vnni {
         // SAFETY: as above.
         unsafe { _mm256_add_epi32(first, second) }
     }
+    #[inline(always)]
+    unsafe fn sixteens(mask: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe {
+            // One row of a bit matrix, the one for bit 4, for each eight bytes; byte `j` picks its bit `j`.
+            let row = |byte: i64| 0x8080_8080_0080_8080_u64 as i64 | byte << 24;
+            let rows = _mm256_shuffle_epi8(mask, _mm256_setr_epi64x(row(0), row(1), row(2), row(3)));
+            _mm256_gf2p8affine_epi64_epi8::<0>(_mm256_set1_epi64x(BIT), rows)
+        }
+    }
 }
 
 /// AVX2. A pair of products is at most 2 * 127 * the largest weight: eight pairs of 4 bits fit into 16 bits, four of
@@ -84,6 +106,13 @@ type Narrow = [__m256i; 2];
 
 impl<const BITS: u8> Dots<BITS> for Plain {
     type Sum = Narrow;
+    const WAITS: bool = false;
+    const UNPACK_FROM: usize = match BITS {
+        5 => 3,
+        6 => 2,
+        _ => 9,
+    };
+    const BLOCK: usize = if BITS == 4 { 4 } else { 2 };
     #[inline(always)]
     unsafe fn start() -> Narrow {
         // SAFETY: the trait's contract, as in all that follows.
@@ -138,6 +167,16 @@ impl<const BITS: u8> Dots<BITS> for Plain {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn sixteens(mask: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe {
+            let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+            let bit = _mm256_set1_epi64x(BIT);
+            let set = _mm256_and_si256(_mm256_shuffle_epi8(mask, spread), bit);
+            _mm256_and_si256(_mm256_cmpeq_epi8(set, bit), _mm256_set1_epi8(16))
+        }
+    }
 }
 
 /// A tile as it is stored.
@@ -175,19 +214,6 @@ unsafe fn signed(p: *const u8) -> __m256 {
     unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
 }
 
-/// Bits of a 32-bit number to bit 4 of 32 bytes.
-#[inline(always)]
-unsafe fn sixteens(p: *const u8) -> __m256i {
-    // SAFETY: the caller has AVX2 and passes a pointer to four bytes.
-    unsafe {
-        let mask = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
-        let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
-        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-        let set = _mm256_and_si256(_mm256_shuffle_epi8(mask, spread), bit);
-        _mm256_and_si256(_mm256_cmpeq_epi8(set, bit), _mm256_set1_epi8(16))
-    }
-}
-
 impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
     /// Bytes of a group's payload.
     const SIZE: usize = match BITS {
@@ -198,8 +224,6 @@ impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
     };
     /// Scale groups per 32 components.
     const PARTS: usize = if KIND == SIX { 2 } else { 1 };
-    /// From this many input rows on, unpacking pays.
-    const UNPACK_FROM: usize = if BITS == 5 || BITS == 6 { 3 } else { 5 };
 
     /// Asks for what a later group will need.
     #[inline(always)]
@@ -213,7 +237,7 @@ impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
 
     /// Steps `s` and `s + 4` (`s` below 4) of half `h`. SAFETY: `g` is a group of the tile; needs AVX2.
     #[inline(always)]
-    unsafe fn steps(&self, g: usize, s: usize, h: usize) -> [__m256i; 2] {
+    unsafe fn steps<D: Dots<BITS>>(&self, g: usize, s: usize, h: usize) -> [__m256i; 2] {
         // SAFETY: the caller's contract; payload sizes are those of `Layout::payload`.
         unsafe {
             let p = self.payload.add(g * Self::SIZE);
@@ -225,7 +249,8 @@ impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
             let mut w = [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)];
             if BITS == 5 {
                 for i in 0..2 {
-                    w[i] = _mm256_or_si256(w[i], sixteens(p.add(256 + (s + 4 * i) * 8 + h * 4)));
+                    let mask = p.add(256 + (s + 4 * i) * 8 + h * 4).cast::<i32>().read_unaligned();
+                    w[i] = _mm256_or_si256(w[i], D::sixteens(_mm256_set1_epi32(mask)));
                 }
             }
             if BITS == 6 {
@@ -332,20 +357,22 @@ unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
     out: &mut [[f32; TILE]],
 ) {
     let parts = Packed::<BITS, KIND>::PARTS;
+    // A single row or two leave the multipliers idle if steps wait for one another.
+    let two = D::WAITS && C <= 2;
     // SAFETY: the caller's contract.
     unsafe {
         let mut acc = [[_mm256_setzero_ps(); C]; 2];
         for g in 0..x.groups {
             tile.prefetch(g);
             let mut low = [[D::start(); C]; 2];
-            // A second chain for its own scale, or because one or two rows leave the multipliers waiting.
+            // The upper steps, if they have their own scale or their own chain.
             let mut high = [[if KIND == SIX { D::start() } else { D::second() }; C]; 2];
             for s in 0..4 {
-                let w = [tile.steps(g, s, 0), tile.steps(g, s, 1)];
+                let w = [tile.steps::<D>(g, s, 0), tile.steps::<D>(g, s, 1)];
                 for c in 0..C {
                     let a = [x.four(first + c, g, s), x.four(first + c, g, s + 4)];
                     for h in 0..2 {
-                        if KIND == SIX || C <= 2 {
+                        if KIND == SIX || two {
                             D::add(&mut low[h][c], s, w[h][0], a[0]);
                             D::add(&mut high[h][c], s, w[h][1], a[1]);
                         } else {
@@ -363,7 +390,7 @@ unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
                         acc[h][c] = x.total::<2>(row, g, 0, D::float(low), scales[0], acc[h][c]);
                         acc[h][c] = x.total::<2>(row, g, 1, D::float(high), scales[1], acc[h][c]);
                     } else {
-                        let dot = D::float(if C <= 2 { D::join(low, high) } else { low });
+                        let dot = D::float(if two { D::join(low, high) } else { low });
                         acc[h][c] = x.total::<1>(row, g, 0, dot, scales[0], acc[h][c]);
                     }
                 }
@@ -381,17 +408,22 @@ unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
 #[repr(align(64))]
 struct Stretch([MaybeUninit<u8>; STRETCH * UNPACKED]);
 
-/// Fills a stretch from `len` groups from `from` on. SAFETY: they exist; needs AVX2 and F16C.
+/// Fills a stretch from `len` groups from `from` on; quants of 8 bits stay where they are. SAFETY: the groups exist;
+/// needs the features of `D`.
 #[inline(always)]
-unsafe fn unpack<const BITS: u8, const KIND: u8>(tile: &Packed<BITS, KIND>, from: usize, len: usize, out: *mut u8) {
+unsafe fn unpack<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
+    tile: &Packed<BITS, KIND>,
+    from: usize,
+    len: usize,
+    out: *mut u8,
+) {
     for i in 0..len {
         // SAFETY: the caller's contract; `out` has `UNPACKED` bytes per group.
         unsafe {
             let (g, out) = (from + i, out.add(i * UNPACKED));
-            tile.prefetch(g);
             for h in 0..2 {
-                for s in 0..4 {
-                    let w = tile.steps(g, s, h);
+                for s in 0..if BITS == 8 { 0 } else { 4 } {
+                    let w = tile.steps::<D>(g, s, h);
                     _mm256_store_si256(out.add(s * 64 + h * 32).cast(), w[0]);
                     _mm256_store_si256(out.add((s + 4) * 64 + h * 32).cast(), w[1]);
                 }
@@ -406,17 +438,20 @@ unsafe fn unpack<const BITS: u8, const KIND: u8>(tile: &Packed<BITS, KIND>, from
     }
 }
 
-/// `C` input rows times `len` unpacked groups from `from` on, added to `out`. SAFETY: all rows and groups exist;
-/// needs the features of `D`.
+/// `C` input rows times `len` unpacked groups from `from` on, added to `out`; meanwhile asks for `lines` cache lines
+/// a group from `ahead` on. The quants of a group are `size` from the next in `bytes`. SAFETY: all rows and groups
+/// exist; needs the features of `D`.
 #[inline(always)]
 unsafe fn many<D: Dots<BITS>, const BITS: u8, const PARTS: usize, const C: usize>(
+    (bytes, size): (*const u8, usize),
     stretch: *const u8,
     (from, len): (usize, usize),
+    (ahead, lines): (*const u8, usize),
     x: Rows,
     first: usize,
     out: &mut [[f32; TILE]],
 ) {
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller's contract; a prefetch does not read, any address will do.
     unsafe {
         let mut acc = [[_mm256_setzero_ps(); C]; 2];
         for c in 0..C {
@@ -426,11 +461,15 @@ unsafe fn many<D: Dots<BITS>, const BITS: u8, const PARTS: usize, const C: usize
         }
         for i in 0..len {
             let (g, base) = (from + i, stretch.add(i * UNPACKED));
+            for line in 0..lines {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add((i * lines + line) * 64).cast());
+            }
             for p in 0..PARTS {
                 let mut dot = [[D::start(); C]; 2];
                 for s in 0..8 / PARTS {
                     let step = p * 4 + s;
-                    let w = [load(base.add(step * 64)), load(base.add(step * 64 + 32))];
+                    let at = bytes.add(i * size + step * 64);
+                    let w = [load(at), load(at.add(32))];
                     for c in 0..C {
                         let a = x.four(first + c, g, step);
                         for h in 0..2 {
@@ -455,11 +494,13 @@ unsafe fn many<D: Dots<BITS>, const BITS: u8, const PARTS: usize, const C: usize
     }
 }
 
-/// All rows of one unpacked stretch. SAFETY: as for `many`.
+/// All rows of one unpacked stretch; the first of them ask for the payload of the next. SAFETY: as for `many`.
 #[inline(always)]
 unsafe fn blocks<D: Dots<BITS>, const BITS: u8, const PARTS: usize>(
+    bytes: (*const u8, usize),
     stretch: *const u8,
     groups: (usize, usize),
+    mut ahead: (*const u8, usize),
     x: Rows,
     first: usize,
     out: &mut [[f32; TILE]],
@@ -470,20 +511,21 @@ unsafe fn blocks<D: Dots<BITS>, const BITS: u8, const PARTS: usize>(
         // SAFETY: the caller's contract.
         done += unsafe {
             match left {
-                BLOCK.. => {
-                    many::<D, BITS, PARTS, BLOCK>(stretch, groups, x, at, out);
-                    BLOCK
+                4.. if D::BLOCK == 4 => {
+                    many::<D, BITS, PARTS, 4>(bytes, stretch, groups, ahead, x, at, out);
+                    4
                 }
                 2.. => {
-                    many::<D, BITS, PARTS, 2>(stretch, groups, x, at, out);
+                    many::<D, BITS, PARTS, 2>(bytes, stretch, groups, ahead, x, at, out);
                     2
                 }
                 _ => {
-                    many::<D, BITS, PARTS, 1>(stretch, groups, x, at, out);
+                    many::<D, BITS, PARTS, 1>(bytes, stretch, groups, ahead, x, at, out);
                     1
                 }
             }
         };
+        ahead.1 = 0;
     }
 }
 
@@ -496,29 +538,41 @@ unsafe fn run<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
     out: &mut [[f32; TILE]],
 ) {
     let x = Rows::new(x, Packed::<BITS, KIND>::PARTS);
-    // SAFETY: the caller's contract; the stretch has room for `STRETCH` groups and is aligned.
-    unsafe {
-        match out.len() {
-            n if n >= Packed::<BITS, KIND>::UNPACK_FROM => {
-                out.fill([0.0; TILE]);
-                let mut stretch = Stretch([MaybeUninit::uninit(); STRETCH * UNPACKED]);
-                let stretch = stretch.0.as_mut_ptr().cast::<u8>();
-                for from in (0..x.groups).step_by(STRETCH) {
-                    let len = STRETCH.min(x.groups - from);
-                    unpack(tile, from, len, stretch);
-                    if KIND == SIX {
-                        blocks::<D, BITS, 2>(stretch, (from, len), x, first, out);
-                    } else {
-                        blocks::<D, BITS, 1>(stretch, (from, len), x, first, out);
-                    }
+    if out.len() >= D::UNPACK_FROM {
+        out.fill([0.0; TILE]);
+        let mut stretch = Stretch([MaybeUninit::uninit(); STRETCH * UNPACKED]);
+        let stretch = stretch.0.as_mut_ptr().cast::<u8>();
+        for from in (0..x.groups).step_by(STRETCH) {
+            let len = STRETCH.min(x.groups - from);
+            // SAFETY: the caller's contract; the stretch has room for `STRETCH` groups and is aligned.
+            unsafe {
+                unpack::<D, BITS, KIND>(tile, from, len, stretch);
+                let size = Packed::<BITS, KIND>::SIZE;
+                let bytes =
+                    if BITS == 8 { (tile.payload.add(from * size), size) } else { (stretch.cast_const(), UNPACKED) };
+                let ahead = (tile.payload.wrapping_add((from + len) * size), size / 64);
+                if KIND == SIX {
+                    blocks::<D, BITS, 2>(bytes, stretch, (from, len), ahead, x, first, out);
+                } else {
+                    blocks::<D, BITS, 1>(bytes, stretch, (from, len), ahead, x, first, out);
                 }
             }
-            4 => few::<D, BITS, KIND, 4>(tile, x, first, out),
-            3 => few::<D, BITS, KIND, 3>(tile, x, first, out),
-            2 => few::<D, BITS, KIND, 2>(tile, x, first, out),
-            1 => few::<D, BITS, KIND, 1>(tile, x, first, out),
-            _ => {}
         }
+        return;
+    }
+    let mut done = 0;
+    while done < out.len() {
+        let (left, at, out) = (out.len() - done, first + done, &mut out[done..]);
+        // SAFETY: the caller's contract.
+        unsafe {
+            match left {
+                4.. => few::<D, BITS, KIND, 4>(tile, x, at, out),
+                3 => few::<D, BITS, KIND, 3>(tile, x, at, out),
+                2 => few::<D, BITS, KIND, 2>(tile, x, at, out),
+                _ => few::<D, BITS, KIND, 1>(tile, x, at, out),
+            }
+        }
+        done += left.min(4);
     }
 }
 
@@ -534,8 +588,8 @@ unsafe fn plain<const BITS: u8, const KIND: u8>(
     unsafe { run::<Plain, BITS, KIND>(tile, x, first, out) }
 }
 
-/// Everything above, compiled for AVX-VNNI.
-#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+/// Everything above, compiled for AVX-VNNI and GFNI.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni,gfni")]
 unsafe fn vnni<const BITS: u8, const KIND: u8>(
     tile: &Packed<BITS, KIND>,
     x: &Activations,
