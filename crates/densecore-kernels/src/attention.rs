@@ -77,6 +77,7 @@ pub fn read_tile(format: CacheFormat, tile: KvTile<'_>, at: usize, key: &mut [f3
     }
 }
 
+#[inline(always)]
 fn number(format: CacheFormat, bytes: &[u8], i: usize) -> f32 {
     match format {
         CacheFormat::F32 => f32::from_ne_bytes([bytes[i * 4], bytes[i * 4 + 1], bytes[i * 4 + 2], bytes[i * 4 + 3]]),
@@ -151,16 +152,24 @@ fn soften_body(scores: &mut [f32], visible: usize, maximum: &mut f32, sum: &mut 
     for (i, s) in scores.iter_mut().enumerate() {
         *s = if i < visible { *s } else { f32::NEG_INFINITY };
     }
+    // Loops over whole registers, or the compiler would take one score at a time.
+    let (chunks, _) = scores.as_chunks_mut::<16>();
     let mut lanes = [f32::NEG_INFINITY; 16];
-    for i in 0..SPAN {
-        lanes[i % 16] = lanes[i % 16].max(scores[i]);
+    for chunk in chunks.iter() {
+        for l in 0..16 {
+            lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
+        }
     }
     let largest = lanes.iter().fold(*maximum, |a, &b| a.max(b));
     let shrink = crate::vector::exp(*maximum - largest);
     let mut lanes = [0f32; 16];
-    for i in 0..SPAN {
-        scores[i] = crate::vector::exp(scores[i] - largest);
-        lanes[i % 16] += scores[i];
+    for chunk in chunks {
+        for s in chunk.iter_mut() {
+            *s = crate::vector::exp(*s - largest);
+        }
+        for l in 0..16 {
+            lanes[l] += chunk[l];
+        }
     }
     *sum = *sum * shrink + lanes.iter().sum::<f32>();
     *maximum = largest;

@@ -405,8 +405,7 @@ unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
 }
 
 /// A stretch of a tile as bytes and floats.
-#[repr(align(64))]
-struct Stretch([MaybeUninit<u8>; STRETCH * UNPACKED]);
+type Stretch = [__m256i; STRETCH * UNPACKED / 32];
 
 /// Fills a stretch from `len` groups from `from` on; quants of 8 bits stay where they are. SAFETY: the groups exist;
 /// needs the features of `D`.
@@ -540,8 +539,8 @@ unsafe fn run<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
     let x = Rows::new(x, Packed::<BITS, KIND>::PARTS);
     if out.len() >= D::UNPACK_FROM {
         out.fill([0.0; TILE]);
-        let mut stretch = Stretch([MaybeUninit::uninit(); STRETCH * UNPACKED]);
-        let stretch = stretch.0.as_mut_ptr().cast::<u8>();
+        let mut stretch = MaybeUninit::<Stretch>::uninit();
+        let stretch = stretch.as_mut_ptr().cast::<u8>();
         for from in (0..x.groups).step_by(STRETCH) {
             let len = STRETCH.min(x.groups - from);
             // SAFETY: the caller's contract; the stretch has room for `STRETCH` groups and is aligned.
