@@ -74,6 +74,7 @@ demo: $(BUILT) ## real Qwen through hidden states: embed, decode, encode, readou
 test: $(STAMPS)/dev $(BUILT) models ## every test but the long tier
 	cargo test --locked
 	DENSECORE_TIER=avx2 cargo test --locked -q -p densecore-kernels
+	DENSECORE_TIER=avx2-plain cargo test --locked -q -p densecore-kernels
 	DENSECORE_TIER=portable cargo test --locked -q -p densecore-kernels
 	$(PY) -m pytest $(ARGS)
 

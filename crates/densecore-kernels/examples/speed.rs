@@ -1,56 +1,104 @@
-//! Products per second on the shapes of a 1.5B model: `cargo run --release -p densecore-kernels --example speed`.
+//! Products per second on the shapes of small models, and attention:
+//! `cargo run --release -p densecore-kernels --example speed -- [formats] [rows of input] [MiB]`,
+//! for instance `-- Q4K,Q6K 1,4,512 600`. The last argument is how much of one shape lies in memory: more than the
+//! caches hold shows decoding as a large model sees it. `-- attention` measures attention instead.
 #![allow(clippy::print_stdout)]
-use densecore_kernels::{Format, Input, Matrix, Output, Pool, products};
+use densecore_kernels::attention::{CacheFormat, KvTile, SPAN};
+use densecore_kernels::{Format, Heads, Input, Matrix, Output, Pool, Span, Tier, attend_batch, products};
 use std::time::Instant;
 
+const SHAPES: [(Format, usize, usize); 13] = [
+    (Format::Q4K, 8960, 1536),
+    (Format::Q4K, 1536, 8960),
+    (Format::Q5K, 8960, 1536),
+    (Format::Q6K, 1536, 8960),
+    (Format::Q6K, 32_000, 1536),
+    (Format::Q4_0, 4864, 896),
+    (Format::Q4_1, 1536, 576),
+    (Format::Q5_0, 4864, 896),
+    (Format::Q5_1, 4864, 896),
+    (Format::Q8_0, 4864, 896),
+    (Format::BF16, 4864, 896),
+    (Format::F16, 4864, 896),
+    (Format::F32, 4864, 896),
+];
+/// Seconds a measurement takes at least; the best of its slices counts.
+const SLICES: usize = 4;
+const SLICE: f64 = 0.12;
+
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let pool = Pool::new(std::thread::available_parallelism().map_or(1, Into::into));
-    let only: Vec<String> = std::env::args().skip(1).collect();
-    for (format, rows, cols) in [
-        (Format::Q4K, 8960, 1536),
-        (Format::Q4K, 1536, 8960),
-        (Format::Q6K, 1536, 8960),
-        (Format::Q6K, 32_000, 1536),
-        (Format::Q8_0, 4864, 896),
-        (Format::Q5_0, 4864, 896),
-        (Format::Q4_1, 1536, 576),
-        (Format::BF16, 4864, 896),
-        (Format::F32, 4864, 896),
-    ] {
-        if !only.is_empty() && !only.contains(&format!("{format:?}")) {
-            continue;
-        }
-        let bytes: Vec<u8> = (0..rows * format.row_bytes(cols).unwrap_or(0)).map(|i| ((i * 0x9E37_79B9) >> 13) as u8 & 63).collect();
+    println!("tier {}, {} threads", Tier::detect().name(), pool.threads());
+    if arguments.first().is_some_and(|a| a == "attention") {
+        return attention(&pool);
+    }
+    let wanted = |format: Format| {
+        arguments.first().is_none_or(|list| list == "all" || list.split(',').any(|f| f == format!("{format:?}")))
+    };
+    let counts: Vec<usize> = arguments
+        .get(1)
+        .map_or_else(|| vec![1, 4, 8, 16, 64, 512], |list| list.split(',').filter_map(|n| n.parse().ok()).collect());
+    let room: usize = arguments.get(2).and_then(|m| m.parse().ok()).unwrap_or(64) << 20;
+    for (format, rows, cols) in SHAPES.into_iter().filter(|s| wanted(s.0)) {
+        let bytes: Vec<u8> = (0..rows * format.row_bytes(cols).unwrap_or(0)).map(|i| (i * 37 % 61) as u8).collect();
+        let copies = room.div_ceil(bytes.len());
         let start = Instant::now();
         let matrices: Vec<Matrix> =
-            (0..8).filter_map(|_| Matrix::pack(&pool, format, rows, cols, &bytes).ok()).collect();
+            (0..copies).filter_map(|_| Matrix::pack(&pool, format, rows, cols, &bytes).ok()).collect();
         let packing = (bytes.len() * matrices.len()) as f64 / start.elapsed().as_secs_f64() / 1e9;
         print!("{format:?} {rows}x{cols}: pack {packing:.2} GB/s;");
-        for n in [1usize, 4, 8, 16, 32, 64, 512] {
-            let x: Vec<f32> = (0..n * cols).map(|i| ((i * 0x9E37_79B9) >> 11 & 255) as f32 - 128.0).collect();
+        for &n in &counts {
+            let x: Vec<f32> = (0..n * cols).map(|i| (i % 17) as f32 - 8.0).collect();
             let mut y = vec![0.0; n * rows];
             let mut input = Input::default();
-            let start = Instant::now();
-            let mut times = 0;
-            while start.elapsed().as_secs_f64() < 0.3 {
-                for m in &matrices {
-                    let prepared = input.prepare(&pool, &x, n, &[], &[m]);
-                    products(&pool, prepared, &[(m, Output::new(&mut y, rows))]);
-                    times += 1;
-                }
-            }
-            let seconds = start.elapsed().as_secs_f64() / f64::from(times);
-            let start = Instant::now();
-            for _ in 0..20 {
-                for m in &matrices {
-                    input.prepare(&pool, &x, n, &[], &[m]);
-                }
-            }
-            let preparing = start.elapsed().as_secs_f64() / 20.0 / matrices.len() as f64;
+            let mut next = matrices.iter().cycle();
+            let seconds = best(&mut || {
+                let Some(m) = next.next() else { return };
+                let prepared = input.prepare(&pool, &x, n, &[], &[m]);
+                products(&pool, prepared, &[(m, Output::new(&mut y, rows))]);
+            });
             let gops = 2.0 * (n * rows * cols) as f64 / seconds / 1e9;
-            let (share, read) = (preparing / seconds * 100.0, matrices[0].bytes() as f64 / seconds / 1e9);
-            print!(" n={n}: {gops:.0} Gop/s {read:.1} GB/s {share:.0}%;");
+            print!(" n={n}: {gops:.0} Gop/s {:.1} GB/s;", matrices[0].bytes() as f64 / seconds / 1e9);
         }
         println!();
+    }
+}
+
+/// Seconds of one call, the best of some slices of many.
+fn best(call: &mut dyn FnMut()) -> f64 {
+    let mut best = f64::INFINITY;
+    for _ in 0..SLICES {
+        let (start, mut times) = (Instant::now(), 0);
+        while start.elapsed().as_secs_f64() < SLICE {
+            call();
+            times += 1;
+        }
+        best = best.min(start.elapsed().as_secs_f64() / f64::from(times));
+    }
+    best
+}
+
+/// One layer's attention in the shape of a 1.5B model: a token, or a chunk of 64, at the end of 2048 positions.
+fn attention(pool: &Pool) {
+    let (heads, kv_heads, head_dim, positions) = (12, 2, 128, 2048);
+    for format in [CacheFormat::F32, CacheFormat::F16] {
+        let tile_bytes = head_dim * SPAN * format.bytes();
+        let cache: Vec<u8> = vec![0; 2 * kv_heads * (positions / SPAN) * tile_bytes];
+        for len in [1usize, 64] {
+            let queries: Vec<f32> = (0..len * heads * head_dim).map(|i| (i % 17) as f32 - 8.0).collect();
+            let mut out = vec![0.0; queries.len()];
+            let tile = |head: usize, t: usize| {
+                let at = (head * (positions / SPAN) + t) * 2 * tile_bytes;
+                KvTile { keys: &cache[at..at + tile_bytes], values: &cache[at + tile_bytes..at + 2 * tile_bytes] }
+            };
+            let shape = Heads { heads, kv_heads, head_dim, format };
+            let seconds = best(&mut || {
+                let span = Span { row: 0, len, position: positions - len, tile: &tile };
+                attend_batch(pool, shape, &queries, &[span], &mut out);
+            });
+            let gops = 4.0 * (len * heads * head_dim * positions) as f64 / seconds / 1e9;
+            println!("attention {format:?} rows={len}: {:.0} us, {gops:.1} Gop/s", seconds * 1e6);
+        }
     }
 }

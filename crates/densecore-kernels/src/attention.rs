@@ -77,6 +77,7 @@ pub fn read_tile(format: CacheFormat, tile: KvTile<'_>, at: usize, key: &mut [f3
     }
 }
 
+#[inline(always)]
 fn number(format: CacheFormat, bytes: &[u8], i: usize) -> f32 {
     match format {
         CacheFormat::F32 => f32::from_ne_bytes([bytes[i * 4], bytes[i * 4 + 1], bytes[i * 4 + 2], bytes[i * 4 + 3]]),
@@ -151,16 +152,24 @@ fn soften_body(scores: &mut [f32], visible: usize, maximum: &mut f32, sum: &mut 
     for (i, s) in scores.iter_mut().enumerate() {
         *s = if i < visible { *s } else { f32::NEG_INFINITY };
     }
+    // Loops over whole registers, or the compiler would take one score at a time.
+    let (chunks, _) = scores.as_chunks_mut::<16>();
     let mut lanes = [f32::NEG_INFINITY; 16];
-    for i in 0..SPAN {
-        lanes[i % 16] = lanes[i % 16].max(scores[i]);
+    for chunk in chunks.iter() {
+        for l in 0..16 {
+            lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
+        }
     }
     let largest = lanes.iter().fold(*maximum, |a, &b| a.max(b));
     let shrink = crate::vector::exp(*maximum - largest);
     let mut lanes = [0f32; 16];
-    for i in 0..SPAN {
-        scores[i] = crate::vector::exp(scores[i] - largest);
-        lanes[i % 16] += scores[i];
+    for chunk in chunks {
+        for s in chunk.iter_mut() {
+            *s = crate::vector::exp(*s - largest);
+        }
+        for l in 0..16 {
+            lanes[l] += chunk[l];
+        }
     }
     *sum = *sum * shrink + lanes.iter().sum::<f32>();
     *maximum = largest;
@@ -189,15 +198,19 @@ fn multiply_strided(
     let rows = c.len() / width;
     assert!(a.len() >= rows * stride && inner <= stride && b.len() >= inner * width * format.bytes());
     #[cfg(target_arch = "x86_64")]
-    if Tier::detect() == Tier::Avx512 && width.is_multiple_of(16) {
-        // SAFETY: the tier was chosen because the processor has these features; lengths were checked above.
-        unsafe {
-            match format {
-                CacheFormat::F32 => avx512::product::<false>(a, stride, inner, b, width, c),
-                CacheFormat::F16 => avx512::product::<true>(a, stride, inner, b, width, c),
-            }
+    {
+        let half = format == CacheFormat::F16;
+        match Tier::detect() {
+            // SAFETY: the tier was chosen because the processor has these features; lengths were checked above.
+            Tier::Avx512 if width.is_multiple_of(16) => unsafe {
+                return vectors::wide(half, a, stride, inner, b, width, c);
+            },
+            // SAFETY: as above.
+            Tier::Avx2 if width.is_multiple_of(8) => unsafe {
+                return vectors::narrow(half, a, stride, inner, b, width, c);
+            },
+            _ => {}
         }
-        return;
     }
     portable_product(format, a, stride, inner, b, width, c);
 }
@@ -228,25 +241,94 @@ fn reference_product(
     }
 }
 
+/// The product by blocks of rows and columns whose sums stay in registers, for two widths of register.
 #[cfg(target_arch = "x86_64")]
-mod avx512 {
+mod vectors {
     use std::arch::x86_64::*;
 
-    #[inline(always)]
-    unsafe fn load<const HALF: bool>(b: *const u8, at: usize) -> __m512 {
-        // SAFETY: 16 numbers are readable at `at`, by the caller.
-        unsafe {
-            if HALF {
-                _mm512_cvtph_ps(_mm256_loadu_si256(b.add(at * 2).cast()))
-            } else {
-                _mm512_loadu_ps(b.add(at * 4).cast())
+    /// Floats of one register. Functions need the processor features of their implementation.
+    trait Lanes {
+        type Floats: Copy;
+        const WIDTH: usize;
+        /// Registers of the processor.
+        const REGISTERS: usize;
+        /// Numbers from `at` on, half floats if `HALF`.
+        unsafe fn load<const HALF: bool>(b: *const u8, at: usize) -> Self::Floats;
+        /// One number in all lanes.
+        unsafe fn set(a: f32) -> Self::Floats;
+        unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+        unsafe fn store(to: *mut f32, v: Self::Floats);
+    }
+
+    struct Wide;
+    impl Lanes for Wide {
+        type Floats = __m512;
+        const WIDTH: usize = 16;
+        const REGISTERS: usize = 32;
+        #[inline(always)]
+        unsafe fn load<const HALF: bool>(b: *const u8, at: usize) -> __m512 {
+            // SAFETY: 16 numbers are readable at `at`, by the caller.
+            unsafe {
+                if HALF {
+                    _mm512_cvtph_ps(_mm256_loadu_si256(b.add(at * 2).cast()))
+                } else {
+                    _mm512_loadu_ps(b.add(at * 4).cast())
+                }
             }
+        }
+        #[inline(always)]
+        unsafe fn set(a: f32) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_set1_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: __m512) {
+            // SAFETY: the caller passes room for 16 floats.
+            unsafe { _mm512_storeu_ps(to, v) }
         }
     }
 
-    /// `R` rows by `16 V` columns, sums held in registers.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
-    unsafe fn block<const HALF: bool, const R: usize, const V: usize>(
+    struct Narrow;
+    impl Lanes for Narrow {
+        type Floats = __m256;
+        const WIDTH: usize = 8;
+        const REGISTERS: usize = 16;
+        #[inline(always)]
+        unsafe fn load<const HALF: bool>(b: *const u8, at: usize) -> __m256 {
+            // SAFETY: eight numbers are readable at `at`, by the caller.
+            unsafe {
+                if HALF {
+                    _mm256_cvtph_ps(_mm_loadu_si128(b.add(at * 2).cast()))
+                } else {
+                    _mm256_loadu_ps(b.add(at * 4).cast())
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn set(a: f32) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm256_set1_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: __m256) {
+            // SAFETY: the caller passes room for eight floats.
+            unsafe { _mm256_storeu_ps(to, v) }
+        }
+    }
+
+    /// `R` rows by `V` registers of columns. SAFETY: they are inside, and the features of `L` are there.
+    #[inline(always)]
+    unsafe fn block<L: Lanes, const HALF: bool, const R: usize, const V: usize>(
         a: *const f32,
         stride: usize,
         inner: usize,
@@ -254,37 +336,38 @@ mod avx512 {
         width: usize,
         c: *mut f32,
     ) {
-        // SAFETY: the caller checked that all rows and columns are inside.
+        // SAFETY: the caller's contract.
         unsafe {
-            let mut acc = [[_mm512_setzero_ps(); V]; R];
+            let mut acc = [[L::set(0.0); V]; R];
             for r in 0..R {
                 for v in 0..V {
-                    acc[r][v] = _mm512_loadu_ps(c.add(r * width + v * 16));
+                    acc[r][v] = L::load::<false>(c.add(r * width + v * L::WIDTH).cast(), 0);
                 }
             }
             for i in 0..inner {
-                let mut w = [_mm512_setzero_ps(); V];
+                let mut w = [L::set(0.0); V];
                 for v in 0..V {
-                    w[v] = load::<HALF>(b, i * width + v * 16);
+                    w[v] = L::load::<HALF>(b, i * width + v * L::WIDTH);
                 }
                 for r in 0..R {
-                    let a = _mm512_set1_ps(*a.add(r * stride + i));
+                    let a = L::set(*a.add(r * stride + i));
                     for v in 0..V {
-                        acc[r][v] = _mm512_fmadd_ps(a, w[v], acc[r][v]);
+                        acc[r][v] = L::fma(a, w[v], acc[r][v]);
                     }
                 }
             }
             for r in 0..R {
                 for v in 0..V {
-                    _mm512_storeu_ps(c.add(r * width + v * 16), acc[r][v]);
+                    L::store(c.add(r * width + v * L::WIDTH), acc[r][v]);
                 }
             }
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
-    unsafe fn columns<const HALF: bool, const V: usize>(
-        a: &[f32],
+    /// All rows of some columns. SAFETY: as for `block`.
+    #[inline(always)]
+    unsafe fn columns<L: Lanes, const HALF: bool, const V: usize>(
+        a: *const f32,
         stride: usize,
         inner: usize,
         b: *const u8,
@@ -296,28 +379,32 @@ mod avx512 {
         while r < rows {
             // SAFETY: forwarded from the caller.
             unsafe {
-                let (a, c) = (a.as_ptr().add(r * stride), c.add(r * width));
-                r += match rows - r {
-                    6.. => {
-                        block::<HALF, 6, V>(a, stride, inner, b, width, c);
-                        6
-                    }
-                    3.. => {
-                        block::<HALF, 3, V>(a, stride, inner, b, width, c);
-                        3
-                    }
-                    _ => {
-                        block::<HALF, 1, V>(a, stride, inner, b, width, c);
-                        1
-                    }
+                let (a, c) = (a.add(r * stride), c.add(r * width));
+                let left = rows - r;
+                // Blocks of like sizes: a row left over alone waits for its own sums.
+                r += if left == 6 || left > 8 {
+                    block::<L, HALF, 6, V>(a, stride, inner, b, width, c);
+                    6
+                } else if left == 4 || left > 6 {
+                    block::<L, HALF, 4, V>(a, stride, inner, b, width, c);
+                    4
+                } else if left > 2 {
+                    block::<L, HALF, 3, V>(a, stride, inner, b, width, c);
+                    3
+                } else if left == 2 {
+                    block::<L, HALF, 2, V>(a, stride, inner, b, width, c);
+                    2
+                } else {
+                    block::<L, HALF, 1, V>(a, stride, inner, b, width, c);
+                    1
                 };
             }
         }
     }
 
-    /// SAFETY: needs the features of `Tier::Avx512`; lengths as checked in `multiply_strided`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
-    pub unsafe fn product<const HALF: bool>(
+    /// SAFETY: needs the features of `L`; lengths as checked in `multiply_strided`, `width` whole registers.
+    #[inline(always)]
+    unsafe fn product<L: Lanes, const HALF: bool>(
         a: &[f32],
         stride: usize,
         inner: usize,
@@ -325,28 +412,56 @@ mod avx512 {
         width: usize,
         c: &mut [f32],
     ) {
-        let rows = c.len() / width;
+        let (a, rows) = (a.as_ptr(), c.len() / width);
         let bytes = if HALF { 2 } else { 4 };
         let mut at = 0;
         while at < width {
+            let left = (width - at) / L::WIDTH;
             // SAFETY: forwarded from the caller; `at` stays below `width`.
             unsafe {
                 let (b, c) = (b.as_ptr().add(at * bytes), c.as_mut_ptr().add(at));
-                at += match width - at {
-                    64.. => {
-                        columns::<HALF, 4>(a, stride, inner, b, width, c, rows);
-                        64
-                    }
-                    32.. => {
-                        columns::<HALF, 2>(a, stride, inner, b, width, c, rows);
-                        32
-                    }
-                    _ => {
-                        columns::<HALF, 1>(a, stride, inner, b, width, c, rows);
-                        16
-                    }
+                let done = if left >= 4 && L::REGISTERS == 32 {
+                    columns::<L, HALF, 4>(a, stride, inner, b, width, c, rows);
+                    4
+                } else if left >= 4 && rows == 1 {
+                    block::<L, HALF, 1, 4>(a, stride, inner, b, width, c);
+                    4
+                } else if left >= 2 {
+                    columns::<L, HALF, 2>(a, stride, inner, b, width, c, rows);
+                    2
+                } else {
+                    columns::<L, HALF, 1>(a, stride, inner, b, width, c, rows);
+                    1
                 };
+                at += done * L::WIDTH;
             }
         }
     }
+
+    macro_rules! entry {
+        ($name:ident, $lanes:ty, $features:literal) => {
+            /// SAFETY: needs these features; lengths as checked in `multiply_strided`, `width` whole registers.
+            #[target_feature(enable = $features)]
+            pub unsafe fn $name(
+                half: bool,
+                a: &[f32],
+                stride: usize,
+                inner: usize,
+                b: &[u8],
+                width: usize,
+                c: &mut [f32],
+            ) {
+                // SAFETY: forwarded from the caller.
+                unsafe {
+                    if half {
+                        product::<$lanes, true>(a, stride, inner, b, width, c);
+                    } else {
+                        product::<$lanes, false>(a, stride, inner, b, width, c);
+                    }
+                }
+            }
+        };
+    }
+    entry!(wide, Wide, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c");
+    entry!(narrow, Narrow, "avx2,fma,f16c");
 }

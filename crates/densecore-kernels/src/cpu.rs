@@ -23,14 +23,15 @@ impl Tier {
         }
     }
 
-    /// The best tier of this machine, lowered (never raised) by the variable `DENSECORE_TIER`.
+    /// The best tier of this machine, lowered (never raised) by the variable `DENSECORE_TIER`. `avx2-plain` is
+    /// [`Tier::Avx2`] without its dot products, see [`narrow_dots`].
     pub fn detect() -> Self {
         static TIER: OnceLock<Tier> = OnceLock::new();
         *TIER.get_or_init(|| {
             let best = Self::best();
             match std::env::var("DENSECORE_TIER").as_deref() {
                 Ok("portable") => Self::Portable,
-                Ok("avx2") => best.min(Self::Avx2),
+                Ok("avx2" | "avx2-plain") => best.min(Self::Avx2),
                 _ => best,
             }
         })
@@ -52,6 +53,17 @@ impl Tier {
     fn best() -> Self {
         Self::Portable
     }
+}
+
+/// Whether [`Tier::Avx2`] has 8-bit dot products of 256 bits (AVX-VNNI; GFNI comes with them, but is asked for too).
+/// `DENSECORE_TIER=avx2-plain` denies them.
+#[cfg(target_arch = "x86_64")]
+pub fn narrow_dots() -> bool {
+    static DOTS: OnceLock<bool> = OnceLock::new();
+    *DOTS.get_or_init(|| {
+        let denied = std::env::var("DENSECORE_TIER").is_ok_and(|tier| tier == "avx2-plain");
+        std::arch::is_x86_feature_detected!("avxvnni") && std::arch::is_x86_feature_detected!("gfni") && !denied
+    })
 }
 
 /// The processor features that matter to kernels, by name.

@@ -90,21 +90,92 @@ fn products_equal_the_reference_and_do_not_depend_on_company() {
     }
 }
 
+/// Blocks of any bits at all but tame scales, or the largest quants if `full`.
+fn blocks(format: Format, rows: usize, cols: usize, full: bool, random: &mut impl FnMut() -> u64) -> Vec<u8> {
+    let size = format.block_bytes();
+    let halves: &[usize] = match format {
+        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
+        Format::Q6K => &[208],
+        _ => &[0, 2],
+    };
+    let largest = if format == Format::Q8_0 { 0x7f } else { 0xff };
+    let mut bytes: Vec<u8> =
+        (0..rows * cols / format.block_len() * size).map(|_| if full { largest } else { random() as u8 }).collect();
+    for block in bytes.chunks_exact_mut(size) {
+        for &at in halves {
+            let scale = half::f16::from_f32((random() % 2001) as f32 * 1e-4 - 0.1);
+            block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// All tiles times the rows of `x` through this machine's tier and through the reference, bit for bit; and the last
+/// row again without the others.
+fn compare(matrix: &QuantMatrix, x: &[f32], what: &str) {
+    let (cols, n) = (matrix.cols(), x.len() / matrix.cols());
+    let (mut together, mut alone) = (Activations::default(), Activations::default());
+    together.quantize(x, n, cols);
+    alone.quantize(&x[x.len().saturating_sub(cols)..], n.min(1), cols);
+    for t in 0..matrix.tiles() {
+        let mut fast = vec![[f32::NAN; TILE]; n];
+        matrix.tile_product(t, &together, &mut fast);
+        let mut reference = vec![[0f32; TILE]; n];
+        matrix.reference_product(t, &together, &mut reference);
+        assert!(reference.as_flattened().iter().all(|v| v.is_finite()), "{what}");
+        assert_eq!(fast, reference, "{what}, tile {t}, {n} rows");
+        let mut last = vec![[f32::NAN; TILE]; n.min(1)];
+        matrix.tile_product(t, &alone, &mut last);
+        assert_eq!(fast.last(), last.last(), "{what}, tile {t}, the last of {n} rows");
+    }
+}
+
 #[test]
 fn tiers_agree_bit_for_bit() {
-    // A scalar product over decoded integers, written from the definition, against whichever tier this machine has.
+    // The reference, which is plain Rust written from the definition, against whichever tier this machine has; on
+    // other numbers each time.
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+    let mut state = seed;
+    let mut number = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) >> 24
+    };
     let pool = Pool::new(1);
-    for (format, kind) in FORMATS {
-        let (rows, cols) = (TILE, format.block_len() * 3);
-        let (bytes, _) = weights(kind, rows, cols, 3);
+    for (format, _) in FORMATS {
+        let per_block = format.block_len();
+        for (rows, cols) in [(16, per_block), (1, 96), (7, 768), (33, 896), (20, 2560)] {
+            if cols % per_block != 0 {
+                continue;
+            }
+            let bytes = blocks(format, rows, cols, false, &mut number);
+            let matrix = QuantMatrix::pack(&pool, format, rows, cols, &bytes).unwrap();
+            let what = format!("{format:?} {rows}x{cols}, seed {seed}");
+            for n in (0..=25).chain([36, 61]) {
+                compare(&matrix, &random(n * cols, number()), &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_numbers_overflow_nothing() {
+    let pool = Pool::new(1);
+    for (format, _) in FORMATS {
+        let (rows, cols) = (TILE, 512);
+        let mut scale = 1000;
+        let bytes = blocks(format, rows, cols, true, &mut || {
+            scale += 37;
+            scale
+        });
         let matrix = QuantMatrix::pack(&pool, format, rows, cols, &bytes).unwrap();
-        let mut x = Activations::default();
-        x.quantize(&random(cols * 4, 5), 4, cols);
-        let mut fast = vec![[0f32; TILE]; 4];
-        matrix.tile_product(0, &x, 0, &mut fast);
-        let mut reference = vec![[0f32; TILE]; 4];
-        matrix.reference_product(0, &x, 0, &mut reference);
-        assert_eq!(fast, reference, "{format:?}");
+        // All inputs at one end, at the other, and alternating by one, two and three.
+        let inputs: [fn(usize) -> bool; 5] = [|_| true, |_| false, |i| i % 2 == 0, |i| i / 2 % 2 == 0, |i| i % 3 == 0];
+        let x: Vec<f32> = (0..10 * cols).map(|i| if inputs[i / cols % 5](i % cols) { 1.0 } else { -1.0 }).collect();
+        for n in [1, 2, 3, 4, 5, 10] {
+            compare(&matrix, &x[..n * cols], &format!("{format:?}"));
+            compare(&matrix, &x[(10 - n) * cols..], &format!("{format:?}"));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Inputs of a quantised product: 8-bit integers with one float scale per 32 components.
 //!
-//! Rows lie in **blocks** of up to twelve, as even as possible; within a block, group by group, the rows follow one
+//! Rows lie in **blocks** of twelve (the last may be lower); within a block, group by group, the rows follow one
 //! another. A kernel that takes a block through a tile thus reads one short stretch of memory after the other, with
 //! addresses that are constants away from one pointer; rows of `k` bytes each cost it a third of its speed.
 
@@ -32,12 +32,9 @@ pub struct Activations {
     pub(crate) sum16: Vec<f32>,
 }
 
-/// The rows of block `b` when `n` rows are cut as evenly as possible.
+/// The rows of block `b` of `n` rows.
 fn block(n: usize, b: usize) -> Range<usize> {
-    let blocks = n.div_ceil(BLOCK);
-    let (height, more) = (n / blocks, n % blocks);
-    let start = b * height + b.min(more);
-    start..start + height + usize::from(b < more)
+    b * BLOCK..n.min((b + 1) * BLOCK)
 }
 
 impl Activations {
@@ -83,11 +80,7 @@ impl Activations {
 
     /// Where row `row` lies.
     pub(crate) fn place(&self, row: usize) -> Place {
-        let blocks = self.blocks();
-        let (height, more) = (self.n / blocks, self.n % blocks);
-        let long = more * (height + 1);
-        let b = if row < long { row / (height + 1) } else { more + (row - long) / height };
-        let rows = block(self.n, b);
+        let rows = block(self.n, row / BLOCK);
         Place { first: rows.start * (self.k / GROUP) + row - rows.start, height: rows.len() }
     }
 

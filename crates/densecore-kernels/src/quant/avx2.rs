@@ -1,158 +1,624 @@
 //! Packed products with 256-bit integers, for processors without 512-bit dot products.
 //!
-//! A tile is unpacked to bytes once and read by blocks of four input rows, half a tile (eight rows) at a time. The
-//! pairwise products are summed in 16 bits as long as they fit, which depends on the width of the quants; the sums
-//! are exact, so results equal the reference bit for bit.
+//! A register holds half a tile (eight rows); both halves go through together, so that the payload streams by once.
+//! Few input rows read the packed payload straight into registers. Many first unpack a stretch of a tile to bytes
+//! that stay in the first-level cache, and read them once per block of rows.
+//!
+//! Products are summed by one of two [`Dots`]: with AVX-VNNI, in 32 bits; without, in pairs of 16 bits as long as
+//! they fit, which depends on the width of the quants. These sums are exact, and the floats after them are computed
+//! in the order of the reference, so results equal it bit for bit.
 
 use super::activation::{Activations, GROUP};
-use super::layout::{Bits, Layout, TILE};
+use super::layout::{Bits, Layout, Scales, TILE};
+use crate::cpu;
 use std::arch::x86_64::*;
-use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
-/// Input rows handled together.
-const BLOCK: usize = 4;
-/// Bytes of an unpacked group: 8 x 64 quants, then scales and offsets of two halves, 16 floats each.
+/// How far ahead of its use a packed payload is asked for (bytes): memory takes longer than one group's products.
+const AHEAD: usize = 4096;
+/// Groups unpacked at a time: 24 KiB, which leave room for inputs in the first-level cache.
+const STRETCH: usize = 32;
+/// Bytes of an unpacked group: 8 x 64 quants, then two scales and two offsets of 16 floats.
 const UNPACKED: usize = 512 + 256;
 
-thread_local! {
-    /// One unpacked tile, kept by each thread.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// Exact sums of products of unsigned weights of `BITS` bits and signed inputs, a row of the tile in each 32-bit lane.
+/// Functions need the processor features of their implementation.
+trait Dots<const BITS: u8> {
+    /// A chain of at most eight steps.
+    type Sum: Copy;
+    /// Whether a step waits for the one before, so that two short chains are faster than a long one.
+    const WAITS: bool;
+    /// From this many input rows on, unpacking pays.
+    const UNPACK_FROM: usize;
+    /// Input rows whose sums fit into registers beside two halves of weights.
+    const BLOCK: usize;
+    /// An empty chain.
+    unsafe fn start() -> Self::Sum;
+    /// An empty chain to be the second of [`Dots::join`].
+    unsafe fn second() -> Self::Sum;
+    /// Adds four products to each lane, as step `s` of its chain.
+    unsafe fn add(sum: &mut Self::Sum, s: usize, w: __m256i, a: __m256i);
+    /// A chain of four or eight steps as floats.
+    unsafe fn float(sum: Self::Sum) -> __m256;
+    /// Two chains of four steps as one.
+    unsafe fn join(first: Self::Sum, second: Self::Sum) -> Self::Sum;
+    /// The bits of a 32-bit number, the same in every lane, to bit 4 of 32 bytes.
+    unsafe fn sixteens(mask: __m256i) -> __m256i;
 }
 
-/// See [`super::portable::tile`]. SAFETY: needs AVX2, FMA and F16C.
-pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
-    let first = 0;
-    assert!(tile.len() >= layout.groups * layout.payload + layout.scale_bytes);
-    assert!(x.k == layout.groups * GROUP && first + out.len() <= x.n);
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize(scratch.len().max(layout.groups * UNPACKED + 32), 0);
-        let skip = scratch.as_ptr().align_offset(32);
-        let scratch = &mut scratch[skip..];
-        // SAFETY: the features are the caller's promise; the scratch holds `UNPACKED` bytes a group.
+/// AVX-VNNI, and GFNI for the fifth bits. Sums start at the bits of a float so large that adding an integer to them
+/// adds it to the float: a subtraction then makes a float of the sum (below 2^22), on a port that the products leave
+/// free.
+struct Vnni;
+/// 1.5 * 2^23.
+const MAGIC: f32 = 12_582_912.0;
+/// Bit `j` of byte `j`.
+const BIT: i64 = 0x8040_2010_0804_0201_u64 as i64;
+
+impl<const BITS: u8> Dots<BITS> for Vnni {
+    type Sum = __m256i;
+    const WAITS: bool = true;
+    const UNPACK_FROM: usize = if BITS == 5 || BITS == 6 { 5 } else { 9 };
+    const BLOCK: usize = 4;
+    #[inline(always)]
+    unsafe fn start() -> __m256i {
+        // SAFETY: the trait's contract, as in all that follows.
+        unsafe { _mm256_set1_epi32(MAGIC.to_bits() as i32) }
+    }
+    #[inline(always)]
+    unsafe fn second() -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn add(sum: &mut __m256i, _s: usize, w: __m256i, a: __m256i) {
+        // SAFETY: as above.
+        *sum = unsafe { _mm256_dpbusd_avx_epi32(*sum, w, a) };
+    }
+    #[inline(always)]
+    unsafe fn float(sum: __m256i) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_sub_ps(_mm256_castsi256_ps(sum), _mm256_set1_ps(MAGIC)) }
+    }
+    #[inline(always)]
+    unsafe fn join(first: __m256i, second: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_add_epi32(first, second) }
+    }
+    #[inline(always)]
+    unsafe fn sixteens(mask: __m256i) -> __m256i {
+        // SAFETY: as above.
         unsafe {
-            unpack(layout, tile, scratch);
-            match layout.bits {
-                Bits::Four => all::<8, false>(layout, scratch, x, first, out),
-                Bits::Five => all::<4, false>(layout, scratch, x, first, out),
-                Bits::Six => all::<2, false>(layout, scratch, x, first, out),
-                Bits::Eight => all::<1, true>(layout, scratch, x, first, out),
-            }
-        }
-    });
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack(layout: &Layout, tile: &[u8], out: &mut [u8]) {
-    let (payloads, scales) = tile.split_at(layout.groups * layout.payload);
-    for (g, out) in out.chunks_exact_mut(UNPACKED).take(layout.groups).enumerate() {
-        let (quants, floats) = out.split_at_mut(512);
-        if let Some(quants) = quants.first_chunk_mut() {
-            layout.unpack(&payloads[g * layout.payload..][..layout.payload], quants);
-        }
-        // SAFETY: the scratch is aligned to 32 bytes and a group is a multiple of that.
-        let floats = unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast::<f32>(), 64) };
-        for p in 0..layout.parts() {
-            let (scale, offset) = layout.scales(scales, g, p);
-            floats[p * TILE..][..TILE].copy_from_slice(&scale);
-            floats[32 + p * TILE..][..TILE].copy_from_slice(&offset);
+            // One row of a bit matrix, the one for bit 4, for each eight bytes; byte `j` picks its bit `j`.
+            let row = |byte: i64| 0x8080_8080_0080_8080_u64 as i64 | byte << 24;
+            let rows = _mm256_shuffle_epi8(mask, _mm256_setr_epi64x(row(0), row(1), row(2), row(3)));
+            _mm256_gf2p8affine_epi64_epi8::<0>(_mm256_set1_epi64x(BIT), rows)
         }
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn all<const RUN: usize, const WIDE: bool>(
-    layout: &Layout,
-    scratch: &[u8],
-    x: &Activations,
-    first: usize,
-    out: &mut [[f32; TILE]],
-) {
-    let mut done = 0;
-    while done < out.len() {
-        let (left, at, part) = (out.len() - done, first + done, &mut out[done..]);
-        // SAFETY: forwarded from the caller.
-        done += unsafe {
-            if left >= BLOCK {
-                rows::<RUN, WIDE, BLOCK>(layout, scratch, x, at, part);
-                BLOCK
+/// AVX2. A pair of products is at most 2 * 127 * the largest weight: eight pairs of 4 bits fit into 16 bits, four of
+/// 5 bits, two of 6 bits. Of 8 bits not even one does; they are split into two nibbles.
+struct Plain;
+
+/// 16-bit pairs in the making (of low nibbles), and what was moved to 32 bits (pairs of high nibbles).
+type Narrow = [__m256i; 2];
+
+impl<const BITS: u8> Dots<BITS> for Plain {
+    type Sum = Narrow;
+    const WAITS: bool = false;
+    const UNPACK_FROM: usize = match BITS {
+        5 => 3,
+        6 => 2,
+        _ => 9,
+    };
+    const BLOCK: usize = if BITS == 4 { 4 } else { 2 };
+    #[inline(always)]
+    unsafe fn start() -> Narrow {
+        // SAFETY: the trait's contract, as in all that follows.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+    #[inline(always)]
+    unsafe fn second() -> Narrow {
+        // SAFETY: as above.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+    #[inline(always)]
+    unsafe fn add(sum: &mut Narrow, s: usize, w: __m256i, a: __m256i) {
+        // SAFETY: as above.
+        unsafe {
+            if BITS == 8 {
+                let low = _mm256_set1_epi8(15);
+                let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(w), low);
+                sum[0] = _mm256_add_epi16(sum[0], _mm256_maddubs_epi16(_mm256_and_si256(w, low), a));
+                sum[1] = _mm256_add_epi16(sum[1], _mm256_maddubs_epi16(upper, a));
+                return;
+            }
+            sum[0] = _mm256_add_epi16(sum[0], _mm256_maddubs_epi16(w, a));
+            if (BITS == 5 && s % 4 == 3) || (BITS == 6 && s % 2 == 1) {
+                sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(sum[0], _mm256_set1_epi16(1)));
+                sum[0] = _mm256_setzero_si256();
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn float(sum: Narrow) -> __m256 {
+        // SAFETY: as above.
+        unsafe {
+            let ones = _mm256_set1_epi16(1);
+            _mm256_cvtepi32_ps(match BITS {
+                4 => _mm256_madd_epi16(sum[0], ones),
+                8 => {
+                    let upper = _mm256_madd_epi16(sum[1], _mm256_set1_epi16(16));
+                    _mm256_add_epi32(_mm256_madd_epi16(sum[0], ones), upper)
+                }
+                _ => sum[1],
+            })
+        }
+    }
+    #[inline(always)]
+    unsafe fn join(first: Narrow, second: Narrow) -> Narrow {
+        // SAFETY: as above.
+        unsafe {
+            if BITS == 4 || BITS == 8 {
+                [_mm256_add_epi16(first[0], second[0]), _mm256_add_epi16(first[1], second[1])]
             } else {
-                rows::<RUN, WIDE, 1>(layout, scratch, x, at, part);
-                1
+                [first[0], _mm256_add_epi32(first[1], second[1])]
             }
-        };
+        }
+    }
+    #[inline(always)]
+    unsafe fn sixteens(mask: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe {
+            let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+            let bit = _mm256_set1_epi64x(BIT);
+            let set = _mm256_and_si256(_mm256_shuffle_epi8(mask, spread), bit);
+            _mm256_and_si256(_mm256_cmpeq_epi8(set, bit), _mm256_set1_epi8(16))
+        }
     }
 }
 
-/// Four-way products of unsigned `w` and signed `a`, as sixteen 16-bit pairs.
+/// A tile as it is stored.
+struct Packed<const BITS: u8, const KIND: u8> {
+    payload: *const u8,
+    scales: *const u8,
+    zero: f32,
+}
+const CENTRED: u8 = 0;
+const OFFSET: u8 = 1;
+const SUPER: u8 = 2;
+const SIX: u8 = 3;
+
 #[inline(always)]
-unsafe fn pairs(w: __m256i, a: __m256i) -> __m256i {
-    // SAFETY: the caller has AVX2.
-    unsafe { _mm256_maddubs_epi16(w, a) }
+unsafe fn load(p: *const u8) -> __m256i {
+    // SAFETY: the caller has AVX2 and passes a pointer to 32 readable bytes.
+    unsafe { _mm256_loadu_si256(p.cast()) }
 }
 
-/// `C` input rows times one tile. `RUN` steps fit into 16-bit sums; `WIDE` quants of 8 bits do not even alone, and
-/// are split into their upper seven bits and the last.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows<const RUN: usize, const WIDE: bool, const C: usize>(
-    layout: &Layout,
-    scratch: &[u8],
-    x: &Activations,
+#[inline(always)]
+unsafe fn halves(p: *const u8) -> __m256 {
+    // SAFETY: the caller has F16C and passes a pointer to eight half floats.
+    unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+}
+
+#[inline(always)]
+unsafe fn unsigned(p: *const u8) -> __m256 {
+    // SAFETY: the caller has AVX2 and passes a pointer to eight bytes.
+    unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
+}
+
+#[inline(always)]
+unsafe fn signed(p: *const u8) -> __m256 {
+    // SAFETY: the caller has AVX2 and passes a pointer to eight bytes.
+    unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
+}
+
+impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
+    /// Bytes of a group's payload.
+    const SIZE: usize = match BITS {
+        4 => 256,
+        5 => 320,
+        6 => 384,
+        _ => 512,
+    };
+    /// Scale groups per 32 components.
+    const PARTS: usize = if KIND == SIX { 2 } else { 1 };
+
+    /// Asks for what a later group will need.
+    #[inline(always)]
+    fn prefetch(&self, g: usize) {
+        let ahead = self.payload.wrapping_add(g * Self::SIZE + AHEAD);
+        for line in 0..Self::SIZE / 64 {
+            // SAFETY: a prefetch does not read; any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64).cast()) };
+        }
+    }
+
+    /// Steps `s` and `s + 4` (`s` below 4) of half `h`. SAFETY: `g` is a group of the tile; needs AVX2.
+    #[inline(always)]
+    unsafe fn steps<D: Dots<BITS>>(&self, g: usize, s: usize, h: usize) -> [__m256i; 2] {
+        // SAFETY: the caller's contract; payload sizes are those of `Layout::payload`.
+        unsafe {
+            let p = self.payload.add(g * Self::SIZE);
+            let both = load(p.add(s * 64 + h * 32));
+            if BITS == 8 {
+                return [both, load(p.add((s + 4) * 64 + h * 32))];
+            }
+            let low = _mm256_set1_epi8(15);
+            let mut w = [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)];
+            if BITS == 5 {
+                for i in 0..2 {
+                    let mask = p.add(256 + (s + 4 * i) * 8 + h * 4).cast::<i32>().read_unaligned();
+                    w[i] = _mm256_or_si256(w[i], D::sixteens(_mm256_set1_epi32(mask)));
+                }
+            }
+            if BITS == 6 {
+                for i in 0..2 {
+                    let high = load(p.add(256 + i * 64 + h * 32));
+                    let high = match s {
+                        0 => _mm256_slli_epi16::<4>(high),
+                        1 => _mm256_slli_epi16::<2>(high),
+                        2 => high,
+                        _ => _mm256_srli_epi16::<2>(high),
+                    };
+                    w[i] = _mm256_or_si256(w[i], _mm256_and_si256(high, _mm256_set1_epi8(0x30)));
+                }
+            }
+            w
+        }
+    }
+
+    /// Scale and offset of part `p` of half `h`. SAFETY: `g` is a group of the tile; needs AVX2 and F16C.
+    #[inline(always)]
+    unsafe fn scales(&self, g: usize, p: usize, h: usize) -> [__m256; 2] {
+        // SAFETY: the caller's contract; scale sizes are those of `Layout::scale_bytes`.
+        unsafe {
+            match KIND {
+                CENTRED => {
+                    let d = halves(self.scales.add(g * 32 + h * 16));
+                    [d, _mm256_mul_ps(_mm256_set1_ps(-self.zero), d)]
+                }
+                OFFSET => {
+                    let at = self.scales.add(g * 64 + h * 16);
+                    [halves(at), halves(at.add(32))]
+                }
+                SUPER => {
+                    let (block, at) = (self.scales.add(g / 8 * 320), g % 8 * TILE + h * 8);
+                    let (d, dmin) = (halves(block.add(h * 16)), halves(block.add(32 + h * 16)));
+                    let negative = _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0));
+                    let (scale, min) = (unsigned(block.add(64 + at)), unsigned(block.add(192 + at)));
+                    [_mm256_mul_ps(d, scale), _mm256_mul_ps(negative, min)]
+                }
+                _ => {
+                    let (block, at) = (self.scales.add(g / 8 * 288), (g % 8 * 2 + p) * TILE + h * 8);
+                    let scale = _mm256_mul_ps(halves(block.add(h * 16)), signed(block.add(32 + at)));
+                    [scale, _mm256_mul_ps(_mm256_set1_ps(-32.0), scale)]
+                }
+            }
+        }
+    }
+}
+
+/// Where the numbers of a block of input rows lie, see [`Activations`].
+#[derive(Clone, Copy)]
+struct Rows {
+    q: *const i8,
+    scale: *const f32,
+    /// Per group, or per half group where there are two parts.
+    sum: *const f32,
+    height: usize,
+    groups: usize,
+}
+
+impl Rows {
+    fn new(x: &Activations, b: usize, parts: usize) -> Self {
+        let (groups, rows) = (x.k / GROUP, x.block(b));
+        let first = rows.start * groups;
+        let sum = if parts == 2 { &x.sum16[first * 2..] } else { &x.sum32[first..] };
+        let (q, scale) = (&x.q[first * GROUP..], &x.scale[first..]);
+        Self { q: q.as_ptr(), scale: scale.as_ptr(), sum: sum.as_ptr(), height: rows.len(), groups }
+    }
+
+    /// Four components of a row, in every lane. SAFETY: they exist; needs AVX2.
+    #[inline(always)]
+    unsafe fn four(&self, row: usize, g: usize, step: usize) -> __m256i {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let q = self.q.add((g * self.height + row) * GROUP + step * 4);
+            _mm256_set1_epi32(q.cast::<i32>().read_unaligned())
+        }
+    }
+
+    /// The end of a (half) group's product: `acc + dot * scale + offset`. SAFETY: as for `four`, with FMA.
+    #[inline(always)]
+    unsafe fn total<const PARTS: usize>(
+        &self,
+        row: usize,
+        g: usize,
+        p: usize,
+        dot: __m256,
+        [scale, offset]: [__m256; 2],
+        acc: __m256,
+    ) -> __m256 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let group = g * self.height + row;
+            let scale = _mm256_mul_ps(scale, _mm256_set1_ps(*self.scale.add(group)));
+            let sum = _mm256_set1_ps(*self.sum.add(group * PARTS + p));
+            _mm256_fmadd_ps(offset, sum, _mm256_fmadd_ps(dot, scale, acc))
+        }
+    }
+}
+
+/// `C` input rows times one packed tile. SAFETY: all rows and groups exist; needs the features of `D`.
+#[inline(always)]
+unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
+    tile: &Packed<BITS, KIND>,
+    x: Rows,
     first: usize,
     out: &mut [[f32; TILE]],
 ) {
-    let groups = layout.groups;
-    let parts = layout.parts();
-    let steps = 8 / parts;
-    let ones = _mm256_set1_epi16(1);
-    for half in 0..2 {
-        let mut acc = [_mm256_setzero_ps(); C];
-        for g in 0..groups {
-            // SAFETY: the scratch holds `groups` groups and `x` rows `first..first + C`, checked by `tile`.
-            unsafe {
-                let base = scratch.as_ptr().add(g * UNPACKED);
-                let floats = base.add(512).cast::<f32>().add(half * 8);
-                for p in 0..parts {
-                    let mut dot = [_mm256_setzero_si256(); C];
-                    let mut s = p * steps;
-                    while s < (p + 1) * steps {
-                        let mut sum = [_mm256_setzero_si256(); C];
-                        let run = RUN.min(steps);
-                        for step in s..s + run {
-                            let w = _mm256_load_si256(base.add(step * 64 + half * 32).cast());
-                            for c in 0..C {
-                                let q = x.q.as_ptr().add(x.place(first + c).group(g) * GROUP + step * 4);
-                                let a = _mm256_set1_epi32(q.cast::<i32>().read_unaligned());
-                                if WIDE {
-                                    let upper = _mm256_and_si256(_mm256_srli_epi16::<1>(w), _mm256_set1_epi8(127));
-                                    let last = _mm256_and_si256(w, _mm256_set1_epi8(1));
-                                    let twice = _mm256_madd_epi16(pairs(upper, a), _mm256_set1_epi16(2));
-                                    dot[c] = _mm256_add_epi32(dot[c], twice);
-                                    sum[c] = pairs(last, a);
-                                } else {
-                                    sum[c] = _mm256_add_epi16(sum[c], pairs(w, a));
-                                }
-                            }
+    let parts = Packed::<BITS, KIND>::PARTS;
+    // A single row or two leave the multipliers idle if steps wait for one another.
+    let two = D::WAITS && C <= 2;
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut acc = [[_mm256_setzero_ps(); C]; 2];
+        for g in 0..x.groups {
+            tile.prefetch(g);
+            let mut low = [[D::start(); C]; 2];
+            // The upper steps, if they have their own scale or their own chain.
+            let mut high = [[if KIND == SIX { D::start() } else { D::second() }; C]; 2];
+            for s in 0..4 {
+                let w = [tile.steps::<D>(g, s, 0), tile.steps::<D>(g, s, 1)];
+                for c in 0..C {
+                    let a = [x.four(first + c, g, s), x.four(first + c, g, s + 4)];
+                    for h in 0..2 {
+                        if KIND == SIX || two {
+                            D::add(&mut low[h][c], s, w[h][0], a[0]);
+                            D::add(&mut high[h][c], s, w[h][1], a[1]);
+                        } else {
+                            D::add(&mut low[h][c], 2 * s, w[h][0], a[0]);
+                            D::add(&mut low[h][c], 2 * s + 1, w[h][1], a[1]);
                         }
-                        for c in 0..C {
-                            dot[c] = _mm256_add_epi32(dot[c], _mm256_madd_epi16(sum[c], ones));
-                        }
-                        s += run;
                     }
-                    let ws = _mm256_load_ps(floats.add(p * TILE));
-                    let offset = _mm256_load_ps(floats.add(32 + p * TILE));
-                    for c in 0..C {
-                        let group = x.place(first + c).group(g);
-                        let sum = if parts == 2 { x.sum16[group * 2 + p] } else { x.sum32[group] };
-                        let scale = _mm256_mul_ps(ws, _mm256_set1_ps(x.scale[group]));
-                        acc[c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[c]), scale, acc[c]);
-                        acc[c] = _mm256_fmadd_ps(offset, _mm256_set1_ps(sum), acc[c]);
+                }
+            }
+            for h in 0..2 {
+                let scales = [tile.scales(g, 0, h), tile.scales(g, parts - 1, h)];
+                for c in 0..C {
+                    let (row, low, high) = (first + c, low[h][c], high[h][c]);
+                    if KIND == SIX {
+                        acc[h][c] = x.total::<2>(row, g, 0, D::float(low), scales[0], acc[h][c]);
+                        acc[h][c] = x.total::<2>(row, g, 1, D::float(high), scales[1], acc[h][c]);
+                    } else {
+                        let dot = D::float(if two { D::join(low, high) } else { low });
+                        acc[h][c] = x.total::<1>(row, g, 0, dot, scales[0], acc[h][c]);
                     }
                 }
             }
         }
         for c in 0..C {
-            // SAFETY: `out[c]` is 16 floats, of which this half is 8.
-            unsafe { _mm256_storeu_ps(out[c].as_mut_ptr().add(half * 8), acc[c]) };
+            for h in 0..2 {
+                _mm256_storeu_ps(out[c].as_mut_ptr().add(h * 8), acc[h][c]);
+            }
         }
+    }
+}
+
+/// A stretch of a tile as bytes and floats.
+type Stretch = [__m256i; STRETCH * UNPACKED / 32];
+
+/// Fills a stretch from `len` groups from `from` on; quants of 8 bits stay where they are. SAFETY: the groups exist;
+/// needs the features of `D`.
+#[inline(always)]
+unsafe fn unpack<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
+    tile: &Packed<BITS, KIND>,
+    from: usize,
+    len: usize,
+    out: *mut u8,
+) {
+    for i in 0..len {
+        // SAFETY: the caller's contract; `out` has `UNPACKED` bytes per group.
+        unsafe {
+            let (g, out) = (from + i, out.add(i * UNPACKED));
+            for h in 0..2 {
+                for s in 0..if BITS == 8 { 0 } else { 4 } {
+                    let w = tile.steps::<D>(g, s, h);
+                    _mm256_store_si256(out.add(s * 64 + h * 32).cast(), w[0]);
+                    _mm256_store_si256(out.add((s + 4) * 64 + h * 32).cast(), w[1]);
+                }
+                for p in 0..Packed::<BITS, KIND>::PARTS {
+                    let [scale, offset] = tile.scales(g, p, h);
+                    let out = out.add(512 + p * 64 + h * 32);
+                    _mm256_store_ps(out.cast(), scale);
+                    _mm256_store_ps(out.add(128).cast(), offset);
+                }
+            }
+        }
+    }
+}
+
+/// `C` input rows times `len` unpacked groups from `from` on, added to `out`; meanwhile asks for `lines` cache lines
+/// a group from `ahead` on. The quants of a group are `size` from the next in `bytes`. SAFETY: all rows and groups
+/// exist; needs the features of `D`.
+#[inline(always)]
+unsafe fn many<D: Dots<BITS>, const BITS: u8, const PARTS: usize, const C: usize>(
+    (bytes, size): (*const u8, usize),
+    stretch: *const u8,
+    (from, len): (usize, usize),
+    (ahead, lines): (*const u8, usize),
+    x: Rows,
+    first: usize,
+    out: &mut [[f32; TILE]],
+) {
+    // SAFETY: the caller's contract; a prefetch does not read, any address will do.
+    unsafe {
+        let mut acc = [[_mm256_setzero_ps(); C]; 2];
+        for c in 0..C {
+            for h in 0..2 {
+                acc[h][c] = _mm256_loadu_ps(out[c].as_ptr().add(h * 8));
+            }
+        }
+        for i in 0..len {
+            let (g, base) = (from + i, stretch.add(i * UNPACKED));
+            for line in 0..lines {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add((i * lines + line) * 64).cast());
+            }
+            for p in 0..PARTS {
+                let mut dot = [[D::start(); C]; 2];
+                for s in 0..8 / PARTS {
+                    let step = p * 4 + s;
+                    let at = bytes.add(i * size + step * 64);
+                    let w = [load(at), load(at.add(32))];
+                    for c in 0..C {
+                        let a = x.four(first + c, g, step);
+                        for h in 0..2 {
+                            D::add(&mut dot[h][c], s, w[h], a);
+                        }
+                    }
+                }
+                for h in 0..2 {
+                    let floats = base.add(512 + p * 64 + h * 32).cast::<f32>();
+                    let scales = [_mm256_load_ps(floats), _mm256_load_ps(floats.add(32))];
+                    for c in 0..C {
+                        acc[h][c] = x.total::<PARTS>(first + c, g, p, D::float(dot[h][c]), scales, acc[h][c]);
+                    }
+                }
+            }
+        }
+        for c in 0..C {
+            for h in 0..2 {
+                _mm256_storeu_ps(out[c].as_mut_ptr().add(h * 8), acc[h][c]);
+            }
+        }
+    }
+}
+
+/// A block of rows times one unpacked stretch; the first of them ask for the payload of the next. SAFETY: as for `many`.
+#[inline(always)]
+unsafe fn blocks<D: Dots<BITS>, const BITS: u8, const PARTS: usize>(
+    bytes: (*const u8, usize),
+    stretch: *const u8,
+    groups: (usize, usize),
+    mut ahead: (*const u8, usize),
+    x: Rows,
+    out: &mut [[f32; TILE]],
+) {
+    let mut done = 0;
+    while done < out.len() {
+        let (left, at, out) = (out.len() - done, done, &mut out[done..]);
+        // SAFETY: the caller's contract.
+        done += unsafe {
+            match left {
+                4.. if D::BLOCK == 4 => {
+                    many::<D, BITS, PARTS, 4>(bytes, stretch, groups, ahead, x, at, out);
+                    4
+                }
+                2.. => {
+                    many::<D, BITS, PARTS, 2>(bytes, stretch, groups, ahead, x, at, out);
+                    2
+                }
+                _ => {
+                    many::<D, BITS, PARTS, 1>(bytes, stretch, groups, ahead, x, at, out);
+                    1
+                }
+            }
+        };
+        ahead.1 = 0;
+    }
+}
+
+/// SAFETY: needs the features of `D`; rows and groups exist.
+#[inline(always)]
+unsafe fn run<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
+    tile: &Packed<BITS, KIND>,
+    x: &Activations,
+    out: &mut [[f32; TILE]],
+) {
+    let (groups, parts) = (x.k / GROUP, Packed::<BITS, KIND>::PARTS);
+    if out.len() >= D::UNPACK_FROM {
+        out.fill([0.0; TILE]);
+        let mut stretch = MaybeUninit::<Stretch>::uninit();
+        let stretch = stretch.as_mut_ptr().cast::<u8>();
+        let size = Packed::<BITS, KIND>::SIZE;
+        for from in (0..groups).step_by(STRETCH) {
+            let len = STRETCH.min(groups - from);
+            // SAFETY: the caller's contract; the stretch has room for `STRETCH` groups and is aligned.
+            unsafe { unpack::<D, BITS, KIND>(tile, from, len, stretch) };
+            let packed = tile.payload.wrapping_add(from * size);
+            let bytes = if BITS == 8 { (packed, size) } else { (stretch.cast_const(), UNPACKED) };
+            for b in 0..x.blocks() {
+                let (rows, out) = (Rows::new(x, b, parts), &mut out[x.block(b)]);
+                let ahead = (packed.wrapping_add(len * size), if b == 0 { size / 64 } else { 0 });
+                // SAFETY: as above.
+                unsafe {
+                    if KIND == SIX {
+                        blocks::<D, BITS, 2>(bytes, stretch, (from, len), ahead, rows, out);
+                    } else {
+                        blocks::<D, BITS, 1>(bytes, stretch, (from, len), ahead, rows, out);
+                    }
+                }
+            }
+        }
+        return;
+    }
+    for b in 0..x.blocks() {
+        let (rows, out) = (Rows::new(x, b, parts), &mut out[x.block(b)]);
+        let mut done = 0;
+        while done < out.len() {
+            let (left, out) = (out.len() - done, &mut out[done..]);
+            // SAFETY: the caller's contract.
+            unsafe {
+                match left {
+                    4.. => few::<D, BITS, KIND, 4>(tile, rows, done, out),
+                    3 => few::<D, BITS, KIND, 3>(tile, rows, done, out),
+                    2 => few::<D, BITS, KIND, 2>(tile, rows, done, out),
+                    _ => few::<D, BITS, KIND, 1>(tile, rows, done, out),
+                }
+            }
+            done += left.min(4);
+        }
+    }
+}
+
+/// Everything above, compiled for AVX2 alone.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn plain<const BITS: u8, const KIND: u8>(tile: &Packed<BITS, KIND>, x: &Activations, out: &mut [[f32; TILE]]) {
+    // SAFETY: forwarded from `tile`.
+    unsafe { run::<Plain, BITS, KIND>(tile, x, out) }
+}
+
+/// Everything above, compiled for AVX-VNNI and GFNI.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni,gfni")]
+unsafe fn vnni<const BITS: u8, const KIND: u8>(tile: &Packed<BITS, KIND>, x: &Activations, out: &mut [[f32; TILE]]) {
+    // SAFETY: forwarded from `tile`.
+    unsafe { run::<Vnni, BITS, KIND>(tile, x, out) }
+}
+
+/// See [`super::portable::tile`]. SAFETY: needs the features of `Tier::Avx2`.
+pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
+    assert!(tile.len() >= layout.groups * layout.payload + layout.scale_bytes);
+    assert!(x.k == layout.groups * GROUP && out.len() == x.n);
+    let payload = tile.as_ptr();
+    let scales = tile[layout.groups * layout.payload..].as_ptr();
+    macro_rules! packed {
+        ($bits:literal, $kind:ident, $zero:expr) => {{
+            let tile = Packed::<$bits, $kind> { payload, scales, zero: $zero };
+            // SAFETY: the lengths were checked above; the tier by the caller, its dot products here.
+            unsafe { if cpu::narrow_dots() { vnni(&tile, x, out) } else { plain(&tile, x, out) } }
+        }};
+    }
+    match (layout.bits, layout.scales) {
+        (Bits::Four, Scales::Centred { zero }) => packed!(4, CENTRED, f32::from(zero)),
+        (Bits::Four, Scales::Offset) => packed!(4, OFFSET, 0.0),
+        (Bits::Four, _) => packed!(4, SUPER, 0.0),
+        (Bits::Five, Scales::Centred { zero }) => packed!(5, CENTRED, f32::from(zero)),
+        (Bits::Five, Scales::Offset) => packed!(5, OFFSET, 0.0),
+        (Bits::Five, _) => packed!(5, SUPER, 0.0),
+        (Bits::Six, _) => packed!(6, SIX, 0.0),
+        (Bits::Eight, Scales::Centred { zero }) => packed!(8, CENTRED, f32::from(zero)),
+        (Bits::Eight, _) => packed!(8, OFFSET, 0.0),
     }
 }

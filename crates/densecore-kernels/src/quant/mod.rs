@@ -8,7 +8,7 @@ mod avx512;
 mod layout;
 mod portable;
 
-pub use activation::{Activations, BLOCK, GROUP};
+pub use activation::{Activations, GROUP};
 use layout::Layout;
 pub use layout::TILE;
 
