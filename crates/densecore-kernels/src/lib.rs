@@ -17,7 +17,7 @@ mod pool;
 mod quant;
 pub mod vector;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Floats};
 pub use cpu::Tier;
 pub use dense::DenseMatrix;
 pub use format::Format;

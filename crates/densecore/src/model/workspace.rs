@@ -3,7 +3,8 @@
 use super::cache::Cache;
 use super::config::ModelConfig;
 use super::rope::Angles;
-use densecore_kernels::{Input, Pool, vector};
+use crate::error::{Error, Result};
+use densecore_kernels::{Floats, Input, Pool, vector};
 
 /// The rows one sequence brings to a step. They follow those of the sequence before.
 #[derive(Debug)]
@@ -18,14 +19,14 @@ pub(crate) struct Workspace {
     pub rows: usize,
     /// Residual stream `(N, d)`: embeddings before, hidden states after.
     pub x: Vec<f32>,
-    pub normed: Vec<f32>,
-    pub out: Vec<f32>,
-    pub q: Vec<f32>,
-    pub k: Vec<f32>,
-    pub v: Vec<f32>,
-    pub mixed: Vec<f32>,
-    pub gate: Vec<f32>,
-    pub up: Vec<f32>,
+    pub normed: Floats,
+    pub out: Floats,
+    pub q: Floats,
+    pub k: Floats,
+    pub v: Floats,
+    pub mixed: Floats,
+    pub gate: Floats,
+    pub up: Floats,
     pub angles: Angles,
     /// Rows at position 0. The first position of a sequence collects attention and carries activations a thousand
     /// times the usual; in 8 bits everything else in its row would drown, so it is computed with 15.
@@ -35,22 +36,29 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     /// Room for `rows` rows; only ever grows, but for `x`, whose length is the batch.
-    pub fn resize(&mut self, config: &ModelConfig, rows: usize) {
-        let grow = |buffer: &mut Vec<f32>, width: usize| {
-            if buffer.len() < rows * width {
-                buffer.resize(rows * width, 0.0);
-            }
-        };
-        grow(&mut self.normed, config.width);
-        grow(&mut self.out, config.width);
-        grow(&mut self.q, config.q_width());
-        grow(&mut self.k, config.kv_width());
-        grow(&mut self.v, config.kv_width());
-        grow(&mut self.mixed, config.q_width());
-        grow(&mut self.gate, config.mlp_width);
-        grow(&mut self.up, config.mlp_width);
+    pub fn resize(&mut self, config: &ModelConfig, rows: usize) -> Result<()> {
+        let widths = [
+            (&mut self.normed, config.width),
+            (&mut self.out, config.width),
+            (&mut self.q, config.q_width()),
+            (&mut self.k, config.kv_width()),
+            (&mut self.v, config.kv_width()),
+            (&mut self.mixed, config.q_width()),
+            (&mut self.gate, config.mlp_width),
+            (&mut self.up, config.mlp_width),
+        ];
+        for (buffer, width) in widths {
+            let needed = (rows * width).div_ceil(1 << 18);
+            buffer.grow(rows * width).map_err(|_| Error::Memory {
+                what: format!("the activations of {rows} positions"),
+                needed: needed as u64,
+                available: 0,
+                remedy: "free memory, or bring fewer positions at once".into(),
+            })?;
+        }
         self.x.resize(rows * config.width, 0.0);
         self.rows = rows;
+        Ok(())
     }
 
     /// `x += out`.

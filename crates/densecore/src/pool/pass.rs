@@ -111,7 +111,12 @@ impl Meeting {
             _ => Cancel::default(),
         };
         let ws = &mut *self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        ws.resize(&decoder.config, total);
+        for item in &mut going {
+            item.outcome = ws.resize(&decoder.config, total);
+        }
+        if going.iter().any(|item| item.outcome.is_err()) {
+            return;
+        }
         let mut at = 0;
         for item in &going {
             ws.x[at..at + item.x.len()].copy_from_slice(&item.x);
