@@ -1,20 +1,25 @@
-"""densecore, llama.cpp and transformers on one file, one machine, the same threads, in one run.
+"""densecore beside llama.cpp, llama-server and transformers: the same models, machine and threads, in one run.
 
-    python benches/compare.py                  five pairs or more of everything, for the record
-    python benches/compare.py --quick          the floor in two or three minutes
+    python benches/compare.py --save --resume          everything, five rounds, for the record; long, see --groups
+    python benches/compare.py --quick                  the floor in two or three minutes
+    python benches/compare.py --groups batch shared    parts of it; `--groups` alone lists them
     python benches/compare.py --measures decode_1 prefill_512 --rounds 9
 
-The sides live in processes of their own and take turns, A B A B, so that a busy minute of the machine hits all of
-them. A table comes first; the last line is JSON whose `ratios` compare densecore with llama.cpp, above 1 where
-densecore is faster (or smaller, for memory).
+The sides live in processes of their own and take turns, A B, B A, so that a busy minute of the machine hits all of
+them. Before a measure llama.cpp's settings are tried, and its best are used. A table comes first; the last line is JSON
+whose `ratios` are above 1 where densecore is faster (or smaller, for memory). With `--save` each measure is written to
+`results/bench/compare.json` as soon as it is done, beside those already there of the same engine on the same machine;
+`--resume` skips them.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
+import functools
+import hashlib
 import json
-import statistics
+import signal
 import subprocess
 import sys
 import time
@@ -23,199 +28,163 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from tests.verify.record import machine, sha256, threads, versions  # noqa: E402 - the checkout is found first
+from benches import figures, rounds  # noqa: E402 - the checkout is found first
+from benches.measures import BY_NAME, FULL, GROUPS, LLAMA, PACKED, QUICK, SERVER, TORCH, Measure  # noqa: E402
+from tests.verify.record import machine, threads, versions  # noqa: E402
 
-WORKER = ROOT / "benches" / "sides.py"
-OURS, PEER = "densecore", "llama.cpp"
-TOKENS = 64
-PEER_ROUNDS = 2  # of transformers, whose values lie far from both others and take most of the time
-DECODES = {f"decode_{n}": {"sequences": n, "length": 128} for n in (1, 2, 4, 8, 16, 32)}
-DECODES["decode_4096"] = {"sequences": 1, "length": 4096}
-FULL = ["prefill_512", "prefill_4096", "decode_1", "decode_4096", "decode_8", "decode_16", "startup", "memory"]
-QUICK = ["prefill_512", "decode_1", "decode_16", "startup", "memory"]
-UNITS = {"prefill": "tok/s", "decode": "tok/s", "startup": "s", "memory": "MiB"}
+PLACE = ROOT / "results" / "bench" / "compare.json"
 
 
-class Worker:
-    """One side in its process."""
+@functools.cache
+def origin() -> dict[str, str]:
+    """The commit of this checkout and the digest of the engine that Python loads from it."""
 
-    def __init__(self, side: str, path: Path, threads: int, context: int) -> None:
-        command = [sys.executable, str(WORKER), "serve", side, str(path), str(threads), str(context)]
-        self.side = side
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._answer()
+    def git(*arguments: str) -> str:
+        ran = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return ran.stdout.strip()
 
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.side} stopped with {self.process.wait()}; its message is above")
-        return json.loads(line)
+    import densecore._core as core
 
-    def ask(self, **request: Any) -> float:
-        """Seconds of one piece of work."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return float(self._answer()["seconds"])
-
-    def stop(self) -> None:
-        """End of input ends the worker."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+    changed = " with changes" if git("status", "--porcelain", "crates", "python") else ""
+    digest = hashlib.sha256(Path(str(core.__file__)).read_bytes()).hexdigest()[:16]
+    return {"commit": (git("rev-parse", "--short=12", "HEAD") or "unknown") + changed, "engine": digest}
 
 
-def fresh(side: str, what: str, path: Path, threads: int) -> float:
-    """Seconds to the first id, or peak MiB, of a process that does nothing else."""
-    command = [sys.executable, str(WORKER), what, side, str(path), str(threads)]
-    started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        line = child.stdout.readline().split()
-        seconds = time.perf_counter() - started
-        child.communicate()
-    if not line:
-        raise SystemExit(f"{side} gave nothing for {what}; its message is above")
-    return seconds if what == "first" else float(line[1])
+def earlier(place: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Records of a results file that the same engine made on the same machine with as many threads."""
+    try:
+        held = json.loads(place.read_text(encoding="utf-8")).get("measures", {})
+    except (OSError, ValueError):
+        return {}
+    same = {**machine(), "threads": options.threads, "engine": origin()["engine"]}
+    return {
+        name: record
+        for name, record in held.items()
+        if name in BY_NAME and {**record["machine"], "threads": record["threads"], "engine": record["engine"]} == same
+    }
 
 
-def bare_numpy() -> float:
-    """Peak MiB of a process that only imports NumPy."""
-    code = "import numpy, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+def complete(name: str, measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> bool:
+    """Whether a record has the rounds, the sides, the tries and the model that are asked for now."""
+    record, measure = measured.get(name), BY_NAME[name]
+    if record is None or (measure.model == "main" and record["model"] != options.path.name):
+        return False
+    sides = rounds.chosen_sides(measure, options)
+    tried = not measure.tries or bool(record["tried"]) or options.quick or LLAMA not in sides
+    enough = record["rounds"] >= (min(options.rounds, rounds.MEMORY_ROUNDS) if name == "memory" else options.rounds)
+    return enough and tried and set(sides) <= set(record["values"])
 
 
-def measure(name: str, side: str, worker: Worker | None, options: argparse.Namespace, number: int) -> float:
-    """One value of one measure: tokens per second, seconds or MiB."""
-    if name == "startup":
-        return fresh(side, "first", options.path, options.threads)
-    if name == "memory":
-        return fresh(side, "memory", options.path, options.threads) - options.bare
-    assert worker is not None
-    if name.startswith("prefill_"):
-        length = int(name.split("_")[1])
-        return length / worker.ask(call="prefill", length=length, seed=number)
-    shape = DECODES[name]
-    # The first token of each sequence comes from the prompt's logits, before the clock starts or free of a step.
-    return (TOKENS - 1) * shape["sequences"] / worker.ask(call="decode", tokens=TOKENS, seed=number, **shape)
+def result(measured: dict[str, dict[str, Any]], missing: dict[str, str]) -> dict[str, Any]:
+    """What is printed and kept: ratios first, then what they are made of."""
+    measured = {name: measured[name] for name in BY_NAME if name in measured}
+    short = [row["key"] for record in measured.values() for row in record["comparisons"] if row["verdict"] == "short"]
+    return {
+        "ratios": figures.ratios(measured),
+        "short": short,
+        "medians": {n: {s: v[0] for s, v in record["medians"].items()} for n, record in measured.items()},
+        "missing": missing,
+        "commands": sorted({record["command"] for record in measured.values()}),
+        "seconds": sum(record["seconds"] for record in measured.values()),
+        "measures": measured,
+    }
 
 
-def run(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """All values: measure -> side -> one value a round."""
-    needs = {name: name.startswith(("prefill", "decode")) for name in options.measures}
-    longest = 4096 + 256 if any("4096" in name for name in options.measures) else 1024
-    values: dict[str, dict[str, list[float]]] = {}
-    for name in (n for n in options.measures if not needs[n]):  # fresh processes, while nobody else holds memory
-        sides = [side for side in options.sides if side != "transformers"]  # it cannot read the file by itself
-        if name == "startup":  # one uncounted start puts the file and the libraries into the page cache
-            for side in sides:
-                measure(name, side, None, options, 0)
-        rounds = 1 if name == "memory" else options.rounds
-        values[name] = {side: [] for side in sides}
-        for number in range(rounds):
-            for side in sides:
-                values[name][side].append(measure(name, side, None, options, number))
-        tell(name, values[name])
-    if not any(needs.values()):
-        return values
-    workers = {side: Worker(side, options.path, options.threads, longest) for side in options.sides}
-    for worker in workers.values():
-        worker.ask(call="prefill", length=64, seed=999)
-        worker.ask(call="decode", sequences=1, length=128, tokens=8, seed=999)
-    for name in (n for n in options.measures if needs[n]):
-        values[name] = {side: [] for side in options.sides}
-        for number in range(options.rounds):
-            for side, worker in workers.items():
-                if side == "transformers" and number >= PEER_ROUNDS:
-                    continue
-                values[name][side].append(measure(name, side, worker, options, number))
-        tell(name, values[name])
-    for worker in workers.values():
-        worker.stop()
-    return values
+def write(place: Path, made: dict[str, Any]) -> None:
+    """Write one result whole: a break leaves the old file or none."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_suffix(".part")
+    part.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(place)
 
 
-def tell(name: str, sides: dict[str, list[float]]) -> None:
-    """Progress on the error stream."""
-    parts = (f"{side} {statistics.median(numbers):.2f}" for side, numbers in sides.items())
-    print(f"  {name}: {', '.join(parts)}", file=sys.stderr, flush=True)
-
-
-def ratios(values: dict[str, dict[str, list[float]]]) -> dict[str, float]:
-    """densecore over llama.cpp, turned so that above 1 is better."""
-    made = {}
-    for name, sides in values.items():
-        if OURS in sides and PEER in sides:
-            ours, peer = (statistics.median(sides[side]) for side in (OURS, PEER))
-            made[name] = round(peer / ours if name in ("startup", "memory") else ours / peer, 3)
-    return made
-
-
-def table(values: dict[str, dict[str, list[float]]], sides: list[str]) -> str:
-    """Medians with the smallest and the largest value, a row a measure."""
-    against = ratios(values)
-    lines = [f"{'measure':14}{'unit':>7}" + "".join(f"{side:>28}" for side in sides) + f"{'ours : llama.cpp':>20}"]
-    for name, rows in values.items():
-        line = f"{name:14}{UNITS[name.split('_')[0]]:>7}"
-        for side in sides:
-            numbers = rows.get(side)
-            if not numbers:
-                line += f"{'-':>28}"
-                continue
-            line += f"{f'{statistics.median(numbers):.2f} ({min(numbers):.2f}-{max(numbers):.2f})':>28}"
-        lines.append(line + (f"{against[name]:>20.2f}" if name in against else ""))
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Read the options, measure, print."""
+def read_options() -> argparse.Namespace:
+    """The command line, with what follows from it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="qwen2.5-coder-1.5b-instruct", help="catalogue name or GGUF file")
-    parser.add_argument("--quick", action="store_true", help="the main measures, two rounds, two or three minutes")
+    parser.add_argument("--quick", action="store_true", help="the main measures, two rounds, llama.cpp as it comes")
     parser.add_argument("--json", action="store_true", help="only the JSON line")
-    parser.add_argument("--measures", nargs="+", choices=[*dict.fromkeys([*FULL, *DECODES])], metavar="measure")
+    parser.add_argument("--measures", nargs="+", choices=[*BY_NAME], metavar="measure", help=", ".join(BY_NAME))
+    parser.add_argument("--groups", nargs="*", choices=GROUPS, metavar="group", help=", ".join(GROUPS))
     parser.add_argument("--rounds", type=int, help="values of each measure and side (5; 2 with --quick)")
     parser.add_argument("--threads", type=int, default=threads(), help="of every side")
-    parser.add_argument("--peers", nargs="*", default=None, choices=[PEER, "transformers"], help="who stands beside us")
+    parser.add_argument("--peers", nargs="*", choices=[LLAMA, SERVER, TORCH, PACKED], help="who stands beside us")
     parser.add_argument("--without-us", action="store_true", help="the peers alone, for their own figures")
-    parser.add_argument("--save", action="store_true", help="also write results/bench/compare.json")
+    parser.add_argument("--settings", help='of llama-server, not tried but given: \'{"slots": 32, "unified": false}\'')
+    parser.add_argument("--save", nargs="?", type=Path, const=PLACE, help=f"write each measure ({PLACE.name})")
+    parser.add_argument("--resume", action="store_true", help="skip what the file of --save holds already")
     options = parser.parse_args()
+    if options.groups == []:
+        for group in GROUPS:
+            print(f"{group}: {', '.join(name for name in FULL if BY_NAME[name].group == group)}")
+        raise SystemExit
+    if options.groups and not options.measures:
+        options.measures = [name for name in FULL if BY_NAME[name].group in options.groups]
     options.measures = options.measures or (QUICK if options.quick else FULL)
     options.rounds = options.rounds or (2 if options.quick else 5)
-    peers = options.peers if options.peers is not None else [PEER] + ([] if options.quick else ["transformers"])
-    options.sides = ([] if options.without_us else [OURS]) + peers
-    options.bare = bare_numpy()
-    options.path = Path(options.model)
-    if not options.path.is_file():
-        from densecore import models
+    if options.peers is None:
+        options.peers = [LLAMA] if options.quick else [LLAMA, SERVER, TORCH, PACKED]
+    options.place = options.save or PLACE
+    options.path = rounds.catalogue(options.model)
+    return options
 
-        options.path = Path(models.resolve(options.model).path)
-    started = time.monotonic()
-    values = run(options)
+
+def main() -> int:
+    """Read the options, measure group by group, print."""
+    options = read_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exit, so that workers and servers end with us
+    measured = earlier(options.place, options) if options.save or options.resume else {}
+    names = [name for name in options.measures if not (options.resume and complete(name, measured, options))]
+    missing: dict[str, str] = {}
+
+    def done(measure: Measure, path: Path, record: dict[str, Any], started: float) -> None:
+        measured[measure.name] = {
+            "comparisons": figures.compare(measure.name, record["values"]),
+            "unit": measure.unit,
+            "medians": figures.medians(record["values"]),
+            "rounds": max(len(values) for values in record["values"].values()),
+            "seeds": list(range(options.rounds)),
+            **record,
+            "values": {side: [round(v, 4) for v in values] for side, values in record["values"].items()},
+            "model": path.name,
+            "sha256": rounds.content(path),
+            **origin(),
+            "threads": options.threads,
+            "machine": machine(),
+            "versions": versions("llama-cpp-python", "transformers", "torch", "gguf"),
+            "date": dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            "command": " ".join(["python", "benches/compare.py", *sys.argv[1:]]),
+            "seconds": round(time.monotonic() - started),
+        }
+        rounds.tell(
+            f"{measure.name}: " + ", ".join(f"{s} {v[0]:.2f}" for s, v in measured[measure.name]["medians"].items())
+        )
+        if options.save:
+            write(options.place, result(measured, missing))
+
+    for group in GROUPS:
+        wanted = [name for name in names if BY_NAME[name].group == group]
+        if not wanted:
+            continue
+        try:
+            if group == "process":
+                rounds.run_processes(wanted, options, done)
+            elif group == "shared":
+                rounds.run_shared(wanted, options, done)
+            else:
+                rounds.run_workers(group, wanted, options, done)
+        except (
+            Exception
+        ) as error:  # a peer that is missing, a side that stopped: the other groups can still be measured
+            missing[group] = f"{type(error).__name__}: {error}"
+            rounds.tell(f"{group} left out: {error}")
+    shown = measured if options.resume else {name: measured[name] for name in options.measures if name in measured}
     if not options.json:
-        print(f"{options.path.name}, {options.threads} threads, {machine()['cpu']}, {options.rounds} rounds in turn")
-        print(table(values, options.sides))
-    result = {
-        "ratios": ratios(values),
-        "medians": {n: {s: round(statistics.median(v), 3) for s, v in rows.items()} for n, rows in values.items()},
-        "values": {n: {s: [round(x, 3) for x in v] for s, v in rows.items()} for n, rows in values.items()},
-        "model": options.path.name,
-        "sha256": sha256(options.path),
-        "threads": options.threads,
-        "rounds": options.rounds,
-        "date": dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["python", "benches/compare.py", *sys.argv[1:]]),
-        "machine": machine(),
-        "versions": versions("llama-cpp-python", "transformers", "torch"),
-        "seconds": round(time.monotonic() - started),
-    }
-    if options.save:
-        place = ROOT / "results" / "bench" / "compare.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result), flush=True)
+        print(f"{options.path.name}, {options.threads} threads, {machine()['cpu']}, rounds in turn")
+        print(figures.table(shown))
+    print(json.dumps(result(shown, missing)), flush=True)
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
