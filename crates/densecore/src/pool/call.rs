@@ -145,6 +145,7 @@ impl<'a> Call<'a> {
     }
 
     fn wait(&mut self, asked: Asked, needed: usize) -> Result<()> {
+        self.cancel.check()?;
         // Nobody else may wait for this call meanwhile.
         self.seat = None;
         let (geometry, limits) = (self.model.geometry(), self.model.limits());
@@ -174,7 +175,6 @@ impl<'a> Call<'a> {
                 return Err(overloaded(geometry, needed, why));
             }
         }
-        self.cancel.check()?;
         geometry.room.wait(version);
         Ok(())
     }

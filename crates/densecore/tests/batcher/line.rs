@@ -17,12 +17,13 @@ struct Held {
 
 impl Held {
     fn start(model: &Model, ids: Vec<u32>) -> Self {
-        let (model, (go, wait), (started, begun)) = (model.clone(), channel::<()>(), channel());
+        let (go, wait): (Sender<()>, Receiver<()>) = channel();
+        let (started, begun): (Sender<()>, Receiver<()>) = channel();
+        let model = model.clone();
         let thread = std::thread::spawn(move || {
-            let mut first = Some((started, wait));
+            let mut first = true;
             model.generate(&[prompt(&ids)], &tokens(2), false, &mut |_| {
-                if let Some((started, wait)) = first.take() {
-                    let (started, wait): (Sender<()>, Receiver<()>) = (started, wait);
+                if std::mem::take(&mut first) {
                     started.send(()).unwrap();
                     let _ = wait.recv();
                 }
