@@ -134,11 +134,13 @@ impl Sequence {
         if self.claims.is_none() { Some(self.keys[next]) } else { None }
     }
 
-    /// Claims of blocks that are computed by now.
+    /// Gives up the claims of blocks that are there by now.
     fn give_up_claims(&mut self) {
+        let there = self.cache.len() / SPAN;
         if let Some(claims) = &mut self.claims {
-            claims.give_up_to(self.cache.len() / SPAN);
+            claims.give_up_to(there);
         }
+        self.claims.take_if(|claims| claims.end() <= there);
     }
 
     /// Rows it may take into a step: pending ones, up to a block that another computes.

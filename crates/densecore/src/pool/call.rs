@@ -22,7 +22,8 @@ use std::time::Instant;
 pub(crate) struct Call<'a> {
     model: &'a Model,
     cancel: Cancel,
-    start: Instant,
+    /// When it first asked for room.
+    arrived: Option<Instant>,
     /// Counted among those computed together, while it has something to compute.
     seat: Option<Caller<'a>>,
     /// While a sequence of it is outside.
@@ -35,8 +36,8 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub fn new(model: &'a Model, cancel: &Cancel) -> Self {
-        let (start, cancel) = (Instant::now(), cancel.clone());
-        Self { model, cancel, start, seat: None, place: None, begun: false, together: false }
+        let cancel = cancel.clone();
+        Self { model, cancel, arrived: None, seat: None, place: None, begun: false, together: false }
     }
 
     /// The same for sequences whose caches outlive the call: none of them would make room for the next.
@@ -96,6 +97,7 @@ impl<'a> Call<'a> {
     /// Asks for the room of some sequences, and for `largest` blocks to be free when they are done.
     fn ask(&mut self, sequences: &mut [Sequence], largest: usize) -> Asked {
         let geometry = self.model.geometry();
+        let arrived = *self.arrived.get_or_insert_with(Instant::now);
         let asked = loop {
             if largest == 0 && sequences.iter().all(|s| s.missing() == 0) {
                 break Asked::Taken;
@@ -118,7 +120,7 @@ impl<'a> Call<'a> {
         for s in sequences {
             if asked == Asked::Taken {
                 let promise = Promise::new(geometry, s.missing());
-                s.admit(promise, self.start.elapsed());
+                s.admit(promise, arrived.elapsed());
             } else {
                 s.stay_outside();
             }

@@ -2,7 +2,7 @@
 
 use crate::tiny::{BLOCK, Random, Tiny};
 use crate::{prompt, tokens, watched};
-use densecore::generate::{Cancel, Finish, Generation, Options, Prompt};
+use densecore::generate::{Cancel, Finish, Generation, Options, Prompt, Tap};
 use densecore::{Error, Limits, Model, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -80,7 +80,9 @@ fn past_the_bounds_of_the_line_a_call_is_refused() {
         let (cancel, (tell, told)) = (Cancel::default(), channel());
         for _ in 0..2 {
             let (model, ids, cancel, tell) = (model.clone(), ids.clone(), cancel.clone(), tell.clone());
-            std::thread::spawn(move || tell.send(one(&model, &ids, &Options { cancel, ..tokens(2) })));
+            std::thread::spawn(move || {
+                let _ = tell.send(one(&model, &ids, &Options { cancel, ..tokens(2) }));
+            });
         }
         overloaded(told.recv().unwrap(), &["1 callers wait already", "queue"]);
         cancel.cancel();
@@ -148,7 +150,7 @@ fn a_list_of_many_goes_through_little_room() {
             assert!(answers[59].usage.waited_seconds > answers[0].usage.waited_seconds);
             assert!(model.memory().2 <= kept * BLOCK);
             let cancel = Cancel::default();
-            assert_eq!(model.encode(&prompts, Default::default(), false, &cancel).unwrap().len(), 60);
+            assert_eq!(model.encode(&prompts, Tap::default(), false, &cancel).unwrap().len(), 60);
             // Contexts stay, so all of them would have to fit at once.
             let refused = model.prefill(&prompts, false, &cancel);
             assert!(matches!(refused, Err(Error::Memory { .. })), "{refused:?}");
