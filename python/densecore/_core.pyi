@@ -129,6 +129,8 @@ class Model:
         cache_bytes: int | None,
         max_memory: int | None,
         prefix_bytes: int | None,
+        queue: int,
+        queue_seconds: float,
     ) -> Model:
         """Map and pack the weights of a GGUF file or a safetensors folder; ``kv`` is "auto", "f32" or "f16"."""
 

@@ -95,7 +95,7 @@ class StateError(DenseCoreError, ValueError):
 
 
 class InsufficientMemoryError(DenseCoreError, MemoryError):
-    """A model or cache that does not fit into memory."""
+    """A model that does not fit into memory, or a call that would not fit into its empty cache."""
 
 
 class LimitError(DenseCoreError, ValueError):
@@ -103,7 +103,7 @@ class LimitError(DenseCoreError, ValueError):
 
 
 class OverloadedError(DenseCoreError, RuntimeError):
-    """The queue is full."""
+    """Other calls hold the room in the key-value cache that this one needs, and it waited as long as it may."""
 
 
 class GenerationCancelled(DenseCoreError, RuntimeError):

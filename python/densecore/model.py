@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from densecore import _core, results
-from densecore.arguments import Cancel, flag, generate_options, think_options, whole
+from densecore.arguments import Cancel, flag, generate_options, number, think_options, whole
 from densecore.arguments import optional as optional_whole
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context, thought
@@ -58,6 +58,8 @@ class Model:
         cache_bytes: int | None = None,
         max_memory: int | None = None,
         prefix_bytes: int | None = None,
+        queue: int = 256,
+        queue_seconds: float = 60.0,
         offline: bool | None = None,
         progress: bool | None = None,
     ) -> Model:
@@ -68,10 +70,14 @@ class Model:
             backend: ``densecore.CPU(threads=...)``; all cores by default.
             context: Longest sequence in positions; what the model was made for by default.
             kv: Storage of keys and values: ``"f16"``, ``"f32"``, or ``"auto"`` (f32 for float32 weights, else f16).
-            cache_bytes: Cap on the memory of all contexts together.
+            cache_bytes: Cap on the keys and values of all calls and contexts together. A call enters when there is room for
+                all it may come to need, first come, first served, and is then never stopped for lack of it.
             max_memory: Refuse to load what needs more bytes than this; what the machine has free by default.
             prefix_bytes: How much of the contexts' memory may keep prefixes for prompts that begin alike (0 for none);
                 a quarter by default, at most 1 GiB. A reused prefix gives the same numbers, and shows as ``cached_positions``.
+            queue: Callers that may wait for that room at once; one more gets ``OverloadedError``.
+            queue_seconds: How long each may wait before it gets the same. A call that only contexts you hold are in the way
+                of gets it at once, for nothing would end the wait; one that could never fit, ``InsufficientMemoryError``.
             offline: Never touch the network; follows ``HF_HUB_OFFLINE`` by default.
             progress: Show download progress; by default on a terminal.
         """
@@ -80,12 +86,13 @@ class Model:
         room = optional_whole("cache_bytes", cache_bytes, 1)
         cap = optional_whole("max_memory", max_memory, 1)
         kept = optional_whole("prefix_bytes", prefix_bytes)
+        places, patience = whole("queue", queue), number("queue_seconds", queue_seconds)
         if not isinstance(kv, str):
             raise ArgumentError(f'kv = {kv!r}: it must be "auto", "f32" or "f16"')
         from densecore.models import resolve
 
         path = resolve(name, offline=offline, progress=progress).path
-        return cls(_core.Model.load(path, threads, length, kv, room, cap, kept))
+        return cls(_core.Model.load(path, threads, length, kv, room, cap, kept, places, patience))
 
     # -- facts ---------------------------------------------------------------------------------------------------
 

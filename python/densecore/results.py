@@ -33,6 +33,8 @@ class Usage:
     """Positions found in a context that was already there."""
     seconds: float
     """Wall time."""
+    waited_seconds: float
+    """The part of it spent waiting for room in the key-value cache."""
 
 
 @dataclass(frozen=True)

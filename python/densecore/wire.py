@@ -16,8 +16,9 @@ Chat: TypeAlias = "tuple[Literal['chat'], Sequence[tuple[str, Sequence[Segment]]
 """Turns ``(role, content)`` for the model's chat template."""
 Prompt: TypeAlias = "Plain | Chat"
 
-Usage: TypeAlias = tuple[int, int, int, int, int, int, float]
-"""``(prompt tokens, prompt vectors, emitted tokens, latent steps, positions, cached positions, seconds)``."""
+Usage: TypeAlias = tuple[int, int, int, int, int, int, float, float]
+"""``(prompt tokens, prompt vectors, emitted tokens, latent steps, positions, cached positions, seconds,
+seconds waited)``."""
 Logprob: TypeAlias = tuple[int, float, list[tuple[int, float]]]
 """``(id, its log-probability, [(id, log-probability)] of the likeliest)``."""
 Generation: TypeAlias = tuple[str, list[int], str, list[Logprob], Usage]

@@ -225,8 +225,26 @@ def test_flipped_context_data_is_refused_or_loads(small: Pair) -> None:
         ({"context": 10**15}, (A, L, C, errors.InsufficientMemoryError), ("1000000000000000",)),
         ({"kv": "int3"}, A, ("kv", "int3", "f16")),
         ({"backend": "cpu"}, WRONG, ("backend",)),
+        ({"queue": -1}, A, ("queue", "-1")),
+        ({"queue": 1.5}, A, ("queue", "1.5")),
+        ({"queue_seconds": -1}, A, ("queue_seconds", "-1")),
+        ({"queue_seconds": float("inf")}, A, ("queue_seconds", "inf")),
+        ({"queue_seconds": float("nan")}, A, ("queue_seconds", "nan")),
+        ({"queue_seconds": "long"}, A, ("queue_seconds", "long")),
     ],
-    ids=["context 0", "context negative", "context huge", "kv unknown", "backend a text"],
+    ids=[
+        "context 0",
+        "context negative",
+        "context huge",
+        "kv unknown",
+        "backend a text",
+        "queue negative",
+        "queue a fraction",
+        "patience negative",
+        "patience endless",
+        "patience no number",
+        "patience a text",
+    ],
 )
 def test_load_arguments(small: Pair, options: dict, kind: Any, fragments: tuple[str, ...]) -> None:
     refused(lambda: densecore.Model.load(small.folder, **options), kind, *fragments)

@@ -70,7 +70,9 @@ def test_the_interpreter_runs_on_while_the_engine_computes(small: Pair) -> None:
 CHILD = """
 import sys, time, signal, densecore
 signal.signal(signal.SIGINT, signal.default_int_handler)
-model = densecore.Model.load(sys.argv[1], context=4096)
+# Room for one answer of 3000 tokens: the second waits for it.
+room = 100 << 20 if sys.argv[2] == "queue" else None
+model = densecore.Model.load(sys.argv[1], context=4096, cache_bytes=room)
 ids = model.tokenize("the quick brown fox jumps over the lazy dog ") * 400
 ids = densecore.Ids(ids[: 3900 if sys.argv[2] == "prefill" else 4])
 print("go", flush=True)
@@ -83,6 +85,8 @@ try:
     elif sys.argv[2] == "think":
         model.think(ids, 3000)
     else:
+        held = model.stream(ids, max_tokens=3000, ignore_eos=True) if sys.argv[2] == "queue" else [None]
+        next(iter(held))
         model.generate(ids, max_tokens=3000, ignore_eos=True)
     print("finished", flush=True)
 except KeyboardInterrupt:
@@ -99,7 +103,7 @@ def line(process: subprocess.Popen, seconds: float) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one process is a POSIX matter")
-@pytest.mark.parametrize("call", ["generate", "prefill", "stream", "think"])
+@pytest.mark.parametrize("call", ["generate", "prefill", "stream", "think", "queue"])
 def test_ctrl_c(call: str) -> None:
     """Real Qwen, for the tiny models are done before a signal comes; the model answers afterwards."""
     command = [sys.executable, "-c", CHILD, str(real_path(QWEN)), call]

@@ -9,10 +9,11 @@ use crate::results::{GenerationTuple, ScoreTuple, UsageTuple, generation, score,
 use crate::stream::Stream;
 use densecore::generate::{Options, Pooling, Sampling, Tap};
 use densecore::text::{Message, Special};
-use densecore::{Error, LoadOptions};
+use densecore::{Error, Limits, LoadOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `(vectors, ids, stopped by, context, usage)`.
 pub type ThoughtTuple = (Hidden, Vec<u32>, Option<u32>, Context, UsageTuple);
@@ -70,17 +71,16 @@ impl Model {
         cache_bytes: Option<u64>,
         max_memory: Option<u64>,
         prefix_bytes: Option<u64>,
+        queue: usize,
+        queue_seconds: f64,
     ) -> PyResult<Self> {
         let cache = quick(py, crate::machine::cache_format(kv))?;
-        let options = LoadOptions {
-            threads,
-            context,
-            cache,
-            cache_budget: cache_bytes,
-            max_memory,
-            prefix_bytes,
-            ..LoadOptions::default()
-        };
+        let wait = Duration::try_from_secs_f64(queue_seconds).map_err(|_| {
+            Error::argument("queue_seconds", queue_seconds, "it must be a number of seconds, 0 or more and finite")
+        });
+        let limits = Limits { queue, queue_wait: quick(py, wait)?, ..Limits::default() };
+        let options =
+            LoadOptions { threads, context, cache, cache_budget: cache_bytes, max_memory, prefix_bytes, limits };
         let inner = enter(py, None, |_| densecore::Model::load(&path, &options))?;
         Ok(Self { inner })
     }
@@ -278,7 +278,7 @@ impl Model {
     }
 
     fn import_context(&self, py: Python<'_>, data: Vec<u8>) -> PyResult<Context> {
-        Ok(enter(py, None, |_| self.inner.import(&data))?.into())
+        Ok(enter(py, None, |cancel| self.inner.import(&data, cancel))?.into())
     }
 }
 

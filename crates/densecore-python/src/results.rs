@@ -2,13 +2,22 @@
 
 use densecore::generate::{Generation, Score, TokenLogprob, Usage};
 
-pub type UsageTuple = (usize, usize, usize, usize, usize, usize, f64);
+pub type UsageTuple = (usize, usize, usize, usize, usize, usize, f64, f64);
 pub type LogprobTuple = (u32, f32, Vec<(u32, f32)>);
 pub type GenerationTuple = (String, Vec<u32>, &'static str, Vec<LogprobTuple>, UsageTuple);
 pub type ScoreTuple = (Vec<LogprobTuple>, UsageTuple);
 
 pub fn usage(u: Usage) -> UsageTuple {
-    (u.prompt_tokens, u.prompt_vectors, u.emitted_tokens, u.latent_steps, u.positions, u.cached_positions, u.seconds)
+    (
+        u.prompt_tokens,
+        u.prompt_vectors,
+        u.emitted_tokens,
+        u.latent_steps,
+        u.positions,
+        u.cached_positions,
+        u.seconds,
+        u.waited_seconds,
+    )
 }
 
 fn logprobs(list: Vec<TokenLogprob>) -> Vec<LogprobTuple> {

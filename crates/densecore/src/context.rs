@@ -57,7 +57,7 @@ impl Context {
 
     /// Reads more. A failed or cancelled call leaves the context as it was.
     pub fn extend(&mut self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<()> {
-        let _caller = self.model.enter(1)?;
+        let mut call = self.model.enter(1, cancel)?.together();
         let rows = self.model.rows(prompt, raw)?;
         self.model.check_room(self.cache.len(), rows.len(), 0)?;
         let mut history = self.history.clone();
@@ -65,7 +65,7 @@ impl Context {
             history.append(&rows);
         }
         let mut sequence = [Sequence::after(self.cache.clone(), rows, self.last.clone())];
-        self.model.finish(&mut sequence, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
+        self.model.finish(&mut call, &mut sequence, usize::MAX, &mut |_, _, _| Ok(()))?;
         let [sequence] = sequence;
         (self.cache, self.last, self.history) = (sequence.cache, sequence.last, history);
         Ok(())
@@ -120,28 +120,28 @@ impl Context {
         raw: bool,
         each: &mut dyn FnMut(&Event),
     ) -> Result<Generation> {
-        let _caller = self.model.enter(1)?;
-        let mut all = self.model.answer(vec![self.sequence(prompt, raw)?], options, each)?;
+        let call = self.model.enter(1, &options.cancel)?;
+        let mut all = self.model.answer(call, vec![self.sequence(prompt, raw)?], options, each)?;
         all.pop().ok_or_else(|| Error::Internal("no generation came back".into()))
     }
 
     /// Scores a continuation, leaving this context as it is.
     pub fn score(&self, target: &[u32], alternatives: usize, cancel: &Cancel) -> Result<Score> {
-        let _caller = self.model.enter(1)?;
+        let call = self.model.enter(1, cancel)?;
         let pair = (self.sequence(None, false)?, target.to_vec());
-        let mut all = self.model.score_after(vec![pair], alternatives, cancel)?;
+        let mut all = self.model.score_after(call, vec![pair], alternatives)?;
         all.pop().ok_or_else(|| Error::Internal("no score came back".into()))
     }
 
     /// Latent steps from here; the thought brings its own context.
     pub fn think(&self, prompt: Option<&Prompt>, thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Thought> {
-        let _caller = self.model.enter(1)?;
+        let call = self.model.enter(1, cancel)?;
         let sequence = self.sequence(prompt, raw)?;
         let base = self.history.clone().map(|mut history| {
             history.truncate(sequence.cache.len());
             history
         });
-        let mut all = self.model.think_after(vec![sequence], thinking, cancel)?;
+        let mut all = self.model.think_after(call, vec![sequence], thinking)?;
         let mut thought = all.pop().ok_or_else(|| Error::Internal("no thought came back".into()))?;
         // The thought knows what it read itself; what this context had read comes before.
         thought.context.history = base.zip(thought.context.history.take()).map(|(mut base, read)| {

@@ -150,11 +150,17 @@ pub enum Error {
         /// What to change.
         remedy: String,
     },
-    /// The queue is full.
-    #[error("the queue holds {queued} requests, its cap; try again later or raise the cap")]
+    /// Others hold the room in the key-value cache that a call needs, and it waited as long as it may.
+    #[error("the key-value cache is full: {needed} positions are needed, {free} of {total} are free; {why}")]
     Overloaded {
-        /// Requests that wait.
-        queued: usize,
+        /// Positions the call may come to hold, beyond those of its context.
+        needed: usize,
+        /// Positions neither held nor promised to a call.
+        free: usize,
+        /// Positions there is room for.
+        total: usize,
+        /// Why it waits no longer, and what to do.
+        why: String,
     },
     /// The caller cancelled.
     #[error("cancelled by the caller")]

@@ -5,6 +5,9 @@
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::generate::Cancel;
+use crate::generate::prompt::Rows;
+use crate::generate::step::Sequence;
 use crate::vertex::Model;
 use crate::weights::SafetensorsFile;
 use densecore_kernels::Format;
@@ -59,8 +62,8 @@ impl Context {
 
 impl Model {
     /// Reads what [`Context::export`] wrote, checking everything it claims.
-    pub fn import(&self, bytes: &[u8]) -> Result<Context> {
-        let _caller = self.enter(1)?;
+    pub fn import(&self, bytes: &[u8], cancel: &Cancel) -> Result<Context> {
+        let mut call = self.enter(1, cancel)?.together();
         let bad = |detail: String| Error::State(detail);
         let body = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(DIGEST));
         let Some((digest, body)) = body else {
@@ -106,15 +109,18 @@ impl Model {
         }
         self.check_room(t, 0, 0)?;
         let last = floats("state", &[c.width])?;
-        let mut cache = self.cache();
-        cache.reserve(t)?;
+        let mut sequence = Sequence::new(self.cache(), Rows::default());
+        sequence.expect(t);
+        call.admit(std::slice::from_mut(&mut sequence))?;
+        sequence.reserve(t)?;
+        let cache = &mut sequence.cache;
         let shape = [c.kv_heads, t, c.head_dim];
         for l in 0..c.layers {
             let (keys, values) = (floats(&format!("keys.{l}"), &shape)?, floats(&format!("values.{l}"), &shape)?);
             cache.write(l, &by_position(&keys, shape), &by_position(&values, shape))?;
         }
         cache.advance(t);
-        Ok(Context::imported(self.clone(), cache, last))
+        Ok(Context::imported(self.clone(), sequence.cache, last))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every cap of the engine in one place, each with its unit and its reason.
 
+use std::time::Duration;
+
 /// Caps on what files, prompts and callers may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -51,6 +53,10 @@ pub struct Limits {
     pub stop_bytes: usize,
     /// Alternatives reported per position (tokens).
     pub top: usize,
+    /// Callers that may wait for room in the key-value cache at once (callers). More threads than anybody should have.
+    pub queue: usize,
+    /// How long each of them may wait. Past it the caller had better ask elsewhere.
+    pub queue_wait: Duration,
 }
 
 impl Default for Limits {
@@ -80,6 +86,8 @@ impl Default for Limits {
             stops: 64,
             stop_bytes: 1_024,
             top: 1_024,
+            queue: 256,
+            queue_wait: Duration::from_secs(60),
         }
     }
 }

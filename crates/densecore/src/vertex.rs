@@ -11,14 +11,15 @@ use crate::model::ModelConfig;
 use crate::model::cache::{Cache, Geometry};
 use crate::model::decoder::Decoder;
 use crate::model::prefix::Prefixes;
-use crate::pool::pass::{Caller, Meeting};
+use crate::model::room::Room;
+use crate::pool::call::Call;
+use crate::pool::pass::Meeting;
 use crate::text::{ChatTemplate, Tokenizer, files};
 use crate::weights::{Role, Weights};
 use densecore_kernels::Pool;
 pub use densecore_kernels::attention::CacheFormat;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +32,8 @@ pub struct LoadOptions {
     pub cache: Option<CacheFormat>,
     /// Refuse to load what needs more than this (bytes), however much the machine has.
     pub max_memory: Option<u64>,
-    /// Memory for all caches together (bytes); by default three quarters of what is available after loading.
+    /// Memory for all caches together (bytes); by default three quarters of what is available after loading. Calls that
+    /// find no room wait for it, see [`Limits::queue`].
     pub cache_budget: Option<u64>,
     /// Share of that memory for prefixes kept for reuse (bytes, 0 for none); by default a quarter of it,
     /// at most 1 GiB.
@@ -66,7 +68,7 @@ impl Drop for Inner {
         // Kept blocks know their geometry, which keeps them: the circle is cut here. Not in a forked child, where a lock
         // may have been held by a thread that no longer exists.
         if std::process::id() == self.process {
-            self.geometry.prefixes.release(usize::MAX);
+            self.geometry.prefixes.clear();
         }
     }
 }
@@ -130,10 +132,11 @@ impl Model {
             format,
             context,
             budget,
-            used: AtomicU64::new(0),
+            room: Room::new(0),
             prefixes: Prefixes::default(),
         };
         let prefixes = options.prefix_bytes.unwrap_or(PREFIX_BYTES.min(budget / 4)) / geometry.block() as u64;
+        geometry.room = Room::new(usize::try_from(budget / geometry.block() as u64).unwrap_or(usize::MAX));
         geometry.prefixes = Prefixes::new(usize::try_from(prefixes).unwrap_or(usize::MAX));
         let mut ends: Vec<u32> = decoder.config.eos.iter().chain(tokenizer.eos()).copied().collect();
         ends.sort_unstable();
@@ -191,8 +194,8 @@ impl Model {
     /// Bytes of (packed weights, weight files, caches in use, caches allowed).
     pub fn memory(&self) -> (u64, u64, u64, u64) {
         let g = &self.0.geometry;
-        let used = g.used.load(std::sync::atomic::Ordering::Relaxed);
-        (self.0.decoder.bytes() as u64, self.0.file_bytes, used, g.budget)
+        let used = g.room.used() * g.block();
+        (self.0.decoder.bytes() as u64, self.0.file_bytes, used as u64, g.budget)
     }
 
     /// Compute threads.
@@ -221,6 +224,10 @@ impl Model {
         Cache::new(Arc::clone(&self.0.geometry))
     }
 
+    pub(crate) fn geometry(&self) -> &Arc<Geometry> {
+        &self.0.geometry
+    }
+
     pub(crate) fn hidden(&self, data: Vec<f32>, space: Space) -> Hidden {
         Hidden::new(data, self.config().width, space, Arc::clone(&self.0.fingerprint))
     }
@@ -234,7 +241,7 @@ impl Model {
     }
 
     /// Every call's first step: the right process, a bounded batch.
-    pub(crate) fn enter(&self, batch: usize) -> Result<Caller<'_>> {
+    pub(crate) fn check_call(&self, batch: usize) -> Result<()> {
         let child = std::process::id();
         if child != self.0.process {
             return Err(Error::Fork { parent: self.0.process, child });
@@ -247,17 +254,23 @@ impl Model {
                 remedy: "split the list".into(),
             });
         }
-        Ok(self.0.meeting.enter())
+        Ok(())
+    }
+
+    /// The first step of every call that runs layers.
+    pub(crate) fn enter(&self, batch: usize, cancel: &Cancel) -> Result<Call<'_>> {
+        self.check_call(batch)?;
+        Ok(Call::new(self, cancel))
     }
 
     /// Runs a prompt and keeps its context.
     pub fn prefill(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Context>> {
-        let _caller = self.enter(prompts.len())?;
+        let mut call = self.enter(prompts.len(), cancel)?.together();
         let mut contexts = Vec::new();
         let rows = self.all_rows(prompts, raw)?;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
         let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| self.begin(r)).collect();
-        self.finish(&mut sequences, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
+        self.finish(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
         for s in sequences {
             self.remember(&s.cache, &s.rows);
             contexts.push(Context::new(self.clone(), s.cache, s.last, s.rows));
@@ -267,9 +280,9 @@ impl Model {
 
     /// Latent steps after each prompt.
     pub fn think(&self, prompts: &[Prompt], thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Vec<Thought>> {
-        let _caller = self.enter(prompts.len())?;
+        let call = self.enter(prompts.len(), cancel)?;
         let rows = self.all_rows(prompts, raw)?;
-        self.think_after(rows.into_iter().map(|r| self.begin(r)).collect(), thinking, cancel)
+        self.think_after(call, rows.into_iter().map(|r| self.begin(r)).collect(), thinking)
     }
 }
 

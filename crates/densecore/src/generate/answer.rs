@@ -9,6 +9,7 @@ use super::usage::Usage;
 use super::writer::{Event, Finish, TokenLogprob, Writer};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::pool::call::Call;
 use crate::vertex::Model;
 use std::time::Instant;
 
@@ -118,15 +119,16 @@ impl Model {
         raw: bool,
         each: &mut dyn FnMut(&Event),
     ) -> Result<Vec<Generation>> {
-        let _caller = self.enter(prompts.len())?;
+        let call = self.enter(prompts.len(), &options.cancel)?;
         let rows = self.all_rows(prompts, raw)?;
         let sequences = rows.into_iter().map(|rows| self.begin(rows)).collect();
-        self.answer(sequences, options, each)
+        self.answer(call, sequences, options, each)
     }
 
     /// Continues sequences, which may hold a context already.
     pub(crate) fn answer(
         &self,
+        mut call: Call<'_>,
         mut sequences: Vec<Sequence>,
         options: &Options,
         each: &mut dyn FnMut(&Event),
@@ -139,10 +141,10 @@ impl Model {
         }
         let start = Instant::now();
         let mut usages: Vec<Usage> = Vec::new();
-        for s in &sequences {
+        for s in &mut sequences {
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             // The last token is written without being read again.
-            self.check_room(s.cache.len(), s.pending(), options.max_tokens - 1)?;
+            self.expect(s, options.max_tokens - 1)?;
             usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() });
         }
         let mut writers: Vec<Writer> = (0..sequences.len()).map(|i| options.writer(self, i)).collect();
@@ -152,10 +154,10 @@ impl Model {
         let mut scratch = Vec::new();
         let vocab = self.config().vocab;
         let mut work = || -> Result<()> {
-            loop {
-                let ready: Vec<usize> = (0..sequences.len())
-                    .filter(|&i| writers[i].finish.is_none() && sequences[i].pending() == 0)
-                    .collect();
+            while !sequences.iter().all(Sequence::is_over) {
+                call.admit(&mut sequences)?;
+                let ready: Vec<usize> =
+                    (0..sequences.len()).filter(|&i| sequences[i].at_work() && sequences[i].pending() == 0).collect();
                 // Some at a time: a row of logits is 0.6 MB for a Qwen vocabulary.
                 for part in ready.chunks(32) {
                     let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
@@ -168,7 +170,7 @@ impl Model {
                             if let Some(read) = read[i].take() {
                                 self.remember(&sequences[i].cache, &read);
                             }
-                            sequences[i].retire(self.cache());
+                            sequences[i].retire();
                         } else {
                             if let Some(read) = &mut read[i] {
                                 read.append(&Rows::ids(event.ids.clone()));
@@ -177,21 +179,20 @@ impl Model {
                         }
                     }
                 }
-                match self.step(&mut sequences, usize::MAX, &options.cancel, &mut |_, _, _| Ok(())) {
-                    Ok(0) => return Ok(()),
-                    Ok(_) => {}
-                    Err(Error::Cancelled) if !options.cancel.is_interrupted() => {
-                        for (writer, usage) in writers.iter_mut().zip(&mut usages).filter(|(w, _)| w.finish.is_none()) {
-                            each(&writer.end(Finish::Cancelled, Vec::new()));
-                            usage.seconds = start.elapsed().as_secs_f64();
-                        }
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error),
+                self.step(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
+            }
+            Ok(())
+        };
+        match work() {
+            // What was written until then is kept.
+            Err(Error::Cancelled) if !options.cancel.is_interrupted() => {
+                for (writer, usage) in writers.iter_mut().zip(&mut usages).filter(|(w, _)| w.finish.is_none()) {
+                    each(&writer.end(Finish::Cancelled, Vec::new()));
+                    usage.seconds = start.elapsed().as_secs_f64();
                 }
             }
-        };
-        work()?;
+            other => other?,
+        }
         Ok(writers
             .into_iter()
             .zip(usages)
@@ -200,6 +201,7 @@ impl Model {
                 usage.emitted_tokens = w.ids.len();
                 usage.positions = s.computed;
                 usage.cached_positions += s.found;
+                usage.waited_seconds = s.waited();
                 Generation {
                     text: w.text,
                     ids: w.ids,

@@ -1,5 +1,6 @@
 //! Prompts: text, ids and vectors in one row of positions.
 
+use super::step::Sequence;
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, Space};
 use crate::model::embed::Embedding;
@@ -199,6 +200,13 @@ impl Model {
         } else {
             Ok(())
         }
+    }
+
+    /// Allows a sequence for `more` positions behind its pending ones, or refuses what cannot fit.
+    pub(crate) fn expect(&self, sequence: &mut Sequence, more: usize) -> Result<()> {
+        self.check_room(sequence.cache.len(), sequence.pending(), more)?;
+        sequence.expect(more);
+        Ok(())
     }
 
     /// Tokenizes and checks a prompt.

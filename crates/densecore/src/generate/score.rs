@@ -7,6 +7,7 @@ use super::step::Sequence;
 use super::usage::Usage;
 use super::writer::TokenLogprob;
 use crate::error::{Error, Result};
+use crate::pool::call::Call;
 use crate::vertex::Model;
 use densecore_kernels::vector;
 use std::time::Instant;
@@ -29,22 +30,22 @@ impl Model {
         raw: bool,
         cancel: &Cancel,
     ) -> Result<Vec<Score>> {
-        let _caller = self.enter(pairs.len())?;
+        let call = self.enter(pairs.len(), cancel)?;
         let mut sequences = Vec::new();
         for (prompt, target) in pairs {
             sequences.push((self.begin(self.rows(prompt, raw)?), target.clone()));
         }
-        self.score_after(sequences, alternatives, cancel)
+        self.score_after(call, sequences, alternatives)
     }
 
     /// Scores targets after sequences that may hold a context already.
     pub(crate) fn score_after(
         &self,
-        sequences: Vec<(Sequence, Vec<u32>)>,
+        mut call: Call<'_>,
+        pairs: Vec<(Sequence, Vec<u32>)>,
         alternatives: usize,
-        cancel: &Cancel,
     ) -> Result<Vec<Score>> {
-        let _span = tracing::info_span!("score", sequences = sequences.len()).entered();
+        let _span = tracing::info_span!("score", sequences = pairs.len()).entered();
         if alternatives > self.limits().top {
             return Err(Error::argument(
                 "top",
@@ -55,21 +56,21 @@ impl Model {
         let start = Instant::now();
         let (decoder, width, vocab) = (self.decoder(), self.config().width, self.config().vocab);
         let mut scores: Vec<Score> = Vec::new();
-        let mut sequences_only = Vec::new();
+        let mut sequences: Vec<Sequence> = Vec::new();
         let mut targets = Vec::new();
-        for (s, target) in sequences {
+        for (mut s, target) in pairs {
             if target.is_empty() {
                 return Err(Error::argument("target", "no tokens", "give at least one token to score"));
             }
             self.check_ids(&target)?;
-            self.check_room(s.cache.len(), s.pending(), target.len() - 1)?;
+            self.expect(&mut s, target.len() - 1)?;
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             scores.push(Score {
                 tokens: Vec::new(),
                 usage: Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() },
             });
             targets.push(target);
-            sequences_only.push(s);
+            sequences.push(s);
         }
         let (mut logits, mut scratch) = (Vec::new(), Vec::new());
         // A state at the position before a target token predicts that token.
@@ -88,19 +89,31 @@ impl Model {
                 }
             }
         };
-        self.finish(&mut sequences_only, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
-        for ((score, target), s) in scores.iter_mut().zip(&targets).zip(&mut sequences_only) {
-            judge(score, target, &s.last);
-            s.feed(Rows::ids(target[..target.len() - 1].to_vec()));
+        let mut reads_target = vec![false; sequences.len()];
+        while !sequences.iter().all(Sequence::is_over) {
+            call.admit(&mut sequences)?;
+            for (i, s) in sequences.iter_mut().enumerate().filter(|(_, s)| s.at_work() && s.pending() == 0) {
+                if !reads_target[i] {
+                    reads_target[i] = true;
+                    judge(&mut scores[i], &targets[i], &s.last);
+                    s.feed(Rows::ids(targets[i][..targets[i].len() - 1].to_vec()));
+                }
+                if s.pending() == 0 {
+                    scores[i].usage.seconds = start.elapsed().as_secs_f64();
+                    s.retire();
+                }
+            }
+            self.step(&mut call, &mut sequences, usize::MAX, &mut |i, _, states| {
+                if reads_target[i] {
+                    judge(&mut scores[i], &targets[i], states);
+                }
+                Ok(())
+            })?;
         }
-        self.finish(&mut sequences_only, usize::MAX, cancel, &mut |i, _, states| {
-            judge(&mut scores[i], &targets[i], states);
-            Ok(())
-        })?;
-        for (score, s) in scores.iter_mut().zip(&sequences_only) {
+        for (score, s) in scores.iter_mut().zip(&sequences) {
             score.usage.positions = s.computed;
             score.usage.cached_positions += s.found;
-            score.usage.seconds = start.elapsed().as_secs_f64();
+            score.usage.waited_seconds = s.waited();
         }
         Ok(scores)
     }

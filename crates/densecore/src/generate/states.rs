@@ -7,6 +7,7 @@ use super::step::Sequence;
 use crate::error::{Error, Result};
 use crate::hardware;
 use crate::hidden::{Hidden, Space};
+use crate::pool::call::Call;
 use crate::vertex::Model;
 use densecore_kernels::vector;
 
@@ -50,7 +51,7 @@ const LOGIT_ROWS: usize = 16;
 impl Model {
     /// Token embeddings of a prompt's text and ids: vectors of the input space.
     pub fn embed(&self, prompts: &[Prompt]) -> Result<Vec<Hidden>> {
-        let _caller = self.enter(prompts.len())?;
+        self.check_call(prompts.len())?;
         let width = self.config().width;
         prompts
             .iter()
@@ -65,7 +66,7 @@ impl Model {
 
     /// Hidden states of each prompt. Layers above the tapped one are not computed.
     pub fn encode(&self, prompts: &[Prompt], tap: Tap, raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
-        let _caller = self.enter(prompts.len())?;
+        let call = self.enter(prompts.len(), cancel)?;
         let all = self.config().layers;
         let layer = tap.layer.unwrap_or(all);
         if layer > all {
@@ -77,12 +78,12 @@ impl Model {
         }
         let normed = tap.normed.unwrap_or(layer == all);
         let rows = self.all_rows(prompts, raw)?;
-        self.states(rows, layer, normed, tap.pool, cancel)
+        self.states(call, rows, layer, normed, tap.pool)
     }
 
     /// Input vectors to final states.
     pub fn forward(&self, inputs: &[Hidden], raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
-        let _caller = self.enter(inputs.len())?;
+        let call = self.enter(inputs.len(), cancel)?;
         let rows = inputs
             .iter()
             .map(|h| {
@@ -94,16 +95,16 @@ impl Model {
                 Ok(Rows::vectors(h.clone()))
             })
             .collect::<Result<Vec<_>>>()?;
-        self.states(rows, self.config().layers, true, Pooling::None, cancel)
+        self.states(call, rows, self.config().layers, true, Pooling::None)
     }
 
     fn states(
         &self,
+        mut call: Call<'_>,
         rows: Vec<Rows>,
         layer: usize,
         normed: bool,
         pooling: Pooling,
-        cancel: &Cancel,
     ) -> Result<Vec<Hidden>> {
         let _span = tracing::info_span!("encode", prompts = rows.len(), layer).entered();
         let width = self.config().width;
@@ -135,14 +136,14 @@ impl Model {
             Ok(())
         };
         let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::passing(self.cache(), r)).collect();
-        self.finish(&mut sequences, layer, cancel, &mut take)?;
+        self.finish(&mut call, &mut sequences, layer, &mut take)?;
         let space = Space::Layer { layer, normed };
         Ok(out.into_iter().map(|data| self.hidden(data, space)).collect())
     }
 
     /// Logits after every position, `(T, vocab)` for each prompt.
     pub fn logits(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Vec<f32>>> {
-        let _caller = self.enter(prompts.len())?;
+        let mut call = self.enter(prompts.len(), cancel)?;
         let rows = self.all_rows(prompts, raw)?;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
         let (width, vocab) = (self.config().width, self.config().vocab);
@@ -155,7 +156,7 @@ impl Model {
         let mut out: Vec<Vec<f32>> = rows.iter().map(|r| Vec::with_capacity(r.len() * vocab)).collect();
         let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::passing(self.cache(), r)).collect();
         let (decoder, mut logits) = (self.decoder(), Vec::new());
-        self.finish(&mut sequences, usize::MAX, cancel, &mut |i, _, states| {
+        self.finish(&mut call, &mut sequences, usize::MAX, &mut |i, _, states| {
             for part in states.chunks(LOGIT_ROWS * width) {
                 let finals = decoder.head.finish(&decoder.pool, part);
                 decoder.head.logits(&decoder.pool, &finals, &mut logits);
@@ -168,7 +169,7 @@ impl Model {
 
     /// The `k` likeliest next tokens of each final state.
     pub fn readout(&self, states: &Hidden, k: usize, raw: bool) -> Result<Readout> {
-        let _caller = self.enter(1)?;
+        self.check_call(1)?;
         let space = Space::Layer { layer: self.config().layers, normed: true };
         states.check(self.config().width, self.fingerprint(), &[space], raw)?;
         if k == 0 || k > self.limits().top {

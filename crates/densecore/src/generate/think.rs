@@ -1,6 +1,5 @@
 //! Latent steps: the model's own output goes back in as a vector, and no token is emitted.
 
-use super::cancel::Cancel;
 use super::prompt::Rows;
 use super::sampler::top;
 use super::step::Sequence;
@@ -8,6 +7,7 @@ use super::usage::Usage;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, Space};
+use crate::pool::call::Call;
 use crate::vertex::Model;
 use densecore_kernels::vector;
 use std::time::Instant;
@@ -80,22 +80,24 @@ impl Model {
     /// Takes each context's sequence through up to `steps` latent steps; the contexts given are left as they were.
     pub(crate) fn think_after(
         &self,
+        call: Call<'_>,
         mut sequences: Vec<Sequence>,
         thinking: &Thinking,
-        cancel: &Cancel,
     ) -> Result<Vec<Thought>> {
         let _span = tracing::info_span!("think", sequences = sequences.len(), steps = thinking.steps).entered();
         thinking.check(self)?;
+        // The thoughts bring their contexts.
+        let mut call = call.together();
         let start = Instant::now();
         let mut histories: Vec<Rows> = Vec::new();
         let mut usages = Vec::new();
-        for s in &sequences {
-            self.check_room(s.cache.len(), s.pending(), thinking.steps)?;
+        for s in &mut sequences {
+            self.expect(s, thinking.steps)?;
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
             histories.push(s.rows.clone());
             usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() });
         }
-        self.finish(&mut sequences, usize::MAX, cancel, &mut |_, _, _| Ok(()))?;
+        self.finish(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
         let mut vectors: Vec<Vec<f32>> = vec![Vec::new(); sequences.len()];
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); sequences.len()];
         let mut stopped: Vec<Option<u32>> = vec![None; sequences.len()];
@@ -116,7 +118,7 @@ impl Model {
                     sequences[i].feed(Rows::vectors(self.hidden(next, Space::Input)));
                 }
             }
-            if self.finish(&mut sequences, usize::MAX, cancel, &mut |_, _, _| Ok(()))? == 0 {
+            if self.finish(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))? == 0 {
                 break;
             }
         }
@@ -130,6 +132,7 @@ impl Model {
             usage.positions = s.computed;
             usage.cached_positions += s.found;
             usage.seconds = seconds;
+            usage.waited_seconds = s.waited();
             thoughts.push(Thought {
                 context: {
                     let mut rows = prompt;

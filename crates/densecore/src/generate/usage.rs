@@ -17,4 +17,6 @@ pub struct Usage {
     pub cached_positions: usize,
     /// Wall time (seconds).
     pub seconds: f64,
+    /// The part of it spent waiting for room in the key-value cache (seconds).
+    pub waited_seconds: f64,
 }

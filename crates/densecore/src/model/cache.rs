@@ -3,10 +3,10 @@
 //! Forking shares all blocks; the one block that both sides would write to is copied when one of them does.
 
 use super::prefix::{Key, Prefixes};
+use super::room::{Promise, Room};
 use crate::error::{Error, Result};
 use densecore_kernels::attention::{self, CacheFormat, KvTile, SPAN};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What all caches of one model have in common.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ pub struct Geometry {
     pub(crate) context: usize,
     /// Memory all caches together may take (bytes).
     pub(crate) budget: u64,
-    pub(crate) used: AtomicU64,
+    /// The same in blocks, and who has how much of it.
+    pub(crate) room: Room,
     /// Blocks kept for prompts that begin alike.
     pub(crate) prefixes: Prefixes,
 }
@@ -49,25 +50,9 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    fn new(geometry: &Arc<Geometry>, copy: Option<&[u8]>) -> Result<Self> {
-        let bytes = geometry.block() as u64;
-        loop {
-            let used = geometry.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            if used <= geometry.budget {
-                break;
-            }
-            geometry.used.fetch_sub(bytes, Ordering::Relaxed);
-            // What was only kept for later makes room first.
-            if geometry.prefixes.release(8) {
-                continue;
-            }
-            return Err(Error::Memory {
-                what: "the key-value cache".into(),
-                needed: used.div_ceil(1 << 20),
-                available: geometry.budget >> 20,
-                remedy: "drop contexts you no longer need, shorten prompts, or load with kv=\"f16\"".into(),
-            });
-        }
+    /// A block of the room that was promised.
+    fn new(geometry: &Arc<Geometry>, promise: &mut Promise, copy: Option<&[u8]>) -> Result<Self> {
+        promise.spend()?;
         let data = copy.map_or_else(|| vec![0; geometry.block()], <[u8]>::to_vec);
         Ok(Self { data, geometry: Arc::clone(geometry) })
     }
@@ -75,7 +60,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.geometry.used.fetch_sub(self.data.len() as u64, Ordering::Relaxed);
+        self.geometry.room.give_back();
     }
 }
 
@@ -120,6 +105,10 @@ impl Cache {
         self.len == 0
     }
 
+    pub(crate) fn geometry(&self) -> &Arc<Geometry> {
+        &self.geometry
+    }
+
     /// Longest sequence (positions).
     pub fn context(&self) -> usize {
         self.geometry.context
@@ -131,8 +120,19 @@ impl Cache {
         self.blocks.truncate(self.len.div_ceil(SPAN));
     }
 
-    /// Makes room for `extra` more positions in blocks nobody else holds.
-    pub(crate) fn reserve(&mut self, extra: usize) -> Result<()> {
+    /// Blocks that `len` positions in all would still need: the full ones held stay as they are, the last one may have
+    /// to be copied.
+    pub(crate) fn missing(&self, len: usize) -> usize {
+        if len > self.len { len.div_ceil(SPAN) - self.len / SPAN } else { 0 }
+    }
+
+    /// Blocks held.
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Makes `extra` more positions writable, in blocks nobody else holds.
+    pub(crate) fn reserve(&mut self, extra: usize, promise: &mut Promise) -> Result<()> {
         let needed = self.len + extra;
         if needed > self.geometry.context {
             return Err(Error::ContextLength { needed, given: needed, limit: self.geometry.context });
@@ -142,11 +142,11 @@ impl Cache {
         }
         for block in self.blocks.iter_mut().skip(self.len / SPAN) {
             if Arc::get_mut(block).is_none() {
-                *block = Arc::new(Block::new(&self.geometry, Some(&block.data))?);
+                *block = Arc::new(Block::new(&self.geometry, promise, Some(&block.data))?);
             }
         }
         while self.blocks.len() < needed.div_ceil(SPAN) {
-            self.blocks.push(Arc::new(Block::new(&self.geometry, None)?));
+            self.blocks.push(Arc::new(Block::new(&self.geometry, promise, None)?));
         }
         Ok(())
     }

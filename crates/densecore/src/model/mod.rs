@@ -9,6 +9,7 @@ mod layer;
 mod mlp;
 mod norm;
 pub(crate) mod prefix;
+pub(crate) mod room;
 mod rope;
 pub(crate) mod workspace;
 

@@ -62,7 +62,8 @@ impl Meeting {
         if self.callers.load(Ordering::Relaxed) > 1 { SHARED_ROWS } else { ROUND_ROWS }
     }
 
-    /// Takes rows through `layers` layers, together with whoever else is here. The caches come back grown, or as they
+    /// Takes rows through `layers` layers, together with whoever else is here. Needs `Cache::reserve` for every cache.
+    /// The caches come back grown, or as they
     /// were if the call fails.
     pub fn forward(
         &self,
@@ -91,14 +92,8 @@ impl Meeting {
 
     fn round(&self, decoder: &Decoder, round: &mut [Rows]) {
         let width = decoder.config.width;
-        // A sequence without room fails alone.
         for item in round.iter_mut() {
             item.outcome = item.cancel.quiet().check();
-            for (cache, rows) in &mut item.caches {
-                if item.outcome.is_ok() {
-                    item.outcome = cache.reserve(*rows);
-                }
-            }
         }
         let mut going: Vec<&mut Rows> = round.iter_mut().filter(|item| item.outcome.is_ok()).collect();
         let total: usize = going.iter().flat_map(|item| &item.caches).map(|c| c.1).sum();
