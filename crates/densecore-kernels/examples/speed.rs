@@ -7,7 +7,7 @@ use densecore_kernels::attention::{CacheFormat, KvTile, SPAN};
 use densecore_kernels::{Format, Heads, Input, Matrix, Output, Pool, Span, Tier, attend_batch, products};
 use std::time::Instant;
 
-const SHAPES: [(Format, usize, usize); 13] = [
+const SHAPES: [(Format, usize, usize); 10] = [
     (Format::Q4K, 8960, 1536),
     (Format::Q4K, 1536, 8960),
     (Format::Q5K, 8960, 1536),
@@ -18,9 +18,6 @@ const SHAPES: [(Format, usize, usize); 13] = [
     (Format::Q5_0, 4864, 896),
     (Format::Q5_1, 4864, 896),
     (Format::Q8_0, 4864, 896),
-    (Format::BF16, 4864, 896),
-    (Format::F16, 4864, 896),
-    (Format::F32, 4864, 896),
 ];
 /// Seconds a measurement takes at least; the best of its slices counts.
 const SLICES: usize = 4;

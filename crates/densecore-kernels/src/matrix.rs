@@ -1,12 +1,13 @@
 //! One projection, quantised or dense, and the product of several at once.
 
-use crate::dense::DenseMatrix;
+use crate::dense::{DenseMatrix, FEW, Panels, WIDTH};
 use crate::format::Format;
 use crate::pool::Pool;
 use crate::quant::{Activations, QuantMatrix, TILE};
 use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// A `[rows][cols]` weight matrix.
 #[derive(Debug)]
@@ -57,15 +58,18 @@ impl Matrix {
     }
 }
 
-/// Rows that enter a product: floats, and their quantised form, made once for all matrices that need it.
+/// Rows that enter a product: floats, and their quantised and interleaved forms, made once for all matrices that need
+/// them.
 #[derive(Debug, Default)]
 pub struct Input {
     q: Activations,
+    panels: Panels,
 }
 
 impl Input {
     /// Prepares `x`, `[n][k]`, for `matrices`; quantises only if one of them needs it. Rows named in `precise` enter
-    /// as two rows of 8 bits, the value and what its rounding left, which makes them as good as 15 bits.
+    /// as two rows of 8 bits, the value and what its rounding left, which makes them as good as 15 bits. Products with
+    /// dense matrices do not round their inputs, so there it changes nothing.
     pub fn prepare<'a>(
         &'a mut self,
         pool: &Pool,
@@ -89,7 +93,10 @@ impl Input {
                 self.q.quantize_rest(&x[row * k..(row + 1) * k], row, n + j);
             }
         }
-        Prepared { x, q: &self.q, n, k, precise }
+        if n > FEW && matrices.iter().any(|m| !m.is_quant()) {
+            self.panels.take(pool, n, &[(x, k)]);
+        }
+        Prepared { x, q: &self.q, panels: &self.panels, n, k, precise }
     }
 }
 
@@ -98,6 +105,7 @@ impl Input {
 pub struct Prepared<'a> {
     x: &'a [f32],
     q: &'a Activations,
+    panels: &'a Panels,
     n: usize,
     k: usize,
     precise: &'a [usize],
@@ -116,13 +124,80 @@ impl<'a> Output<'a> {
     pub fn new(data: &'a mut [f32], stride: usize) -> Self {
         Self { data: data.as_mut_ptr(), stride, len: data.len(), owner: PhantomData }
     }
+
+    /// Whether `n` rows of `width` fit.
+    pub(crate) fn holds(&self, n: usize, width: usize) -> bool {
+        n == 0 || (self.stride >= width && self.len >= (n - 1) * self.stride + width)
+    }
+
+    /// Copies results `[unit][rows][16]` to rows `first..` and columns `16 * unit..`, as far as there are `width`.
+    ///
+    /// SAFETY: these rows must fit (see [`Output::holds`]) and nobody else may write these columns meanwhile.
+    pub(crate) unsafe fn put(&self, first: usize, rows: usize, unit: usize, width: usize, results: &[[f32; TILE]]) {
+        for i in 0..rows {
+            for (u, unit) in (unit..).zip(results.chunks_exact(rows)) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let to = self.data.add((first + i) * self.stride + u * TILE);
+                    std::ptr::copy_nonoverlapping(unit[i].as_ptr(), to, TILE.min(width - u * TILE));
+                }
+            }
+        }
+    }
 }
 // SAFETY: tasks write disjoint columns, see `products`.
 unsafe impl Sync for Output<'_> {}
 
 thread_local! {
-    /// One tile's results for all rows, before they go to their places.
-    static RESULTS: RefCell<Vec<[f32; TILE]>> = const { RefCell::new(Vec::new()) };
+    /// Some tiles' results for all rows, before they go to their places.
+    static RESULTS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sixteen floats that share a cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; TILE]);
+
+/// Calls `with` with room for `len` tiles of one row, of unknown content.
+pub(crate) fn results(len: usize, with: impl FnOnce(&mut [[f32; TILE]])) {
+    RESULTS.with_borrow_mut(|results| {
+        if results.len() < len {
+            results.resize(len, Line([0.0; TILE]));
+        }
+        let lines = &mut results[..len];
+        // SAFETY: a line is its 16 floats, without padding.
+        with(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len()) });
+    });
+}
+
+/// Rows of a dense product taken at once: a multiple of a panel, and little enough that their inputs of one depth and
+/// their results stay in the second-level cache.
+pub(crate) const ROWS: usize = 64 * WIDTH;
+/// Tiles of a dense product whose results are kept while the input goes by, which may come from further away.
+const TILES: usize = 16;
+
+/// How `total` tiles are cut into tasks: parts of about equal size that begin at multiples of `unit`.
+#[derive(Clone, Copy)]
+pub(crate) struct Cut {
+    total: usize,
+    unit: usize,
+    pub tasks: usize,
+}
+
+impl Cut {
+    /// At least `each` tasks a thread, to even out their speeds, and at most `most` tiles a task.
+    pub fn new(pool: &Pool, total: usize, unit: usize, each: usize, most: usize) -> Self {
+        let threads = pool.threads();
+        let tasks = threads * total.div_ceil(most * threads).max(each);
+        Self { total, unit, tasks: tasks.min(total.div_ceil(unit)) }
+    }
+
+    /// The tiles of a task.
+    pub fn part(self, task: usize) -> Range<usize> {
+        let units = self.total.div_ceil(self.unit);
+        let at = |task: usize| (task * units / self.tasks * self.unit).min(self.total);
+        at(task)..at(task + 1)
+    }
 }
 
 /// `output = x Wᵀ` for each job, in one parallel region. Every output element is computed by one fixed sequence of
@@ -130,47 +205,65 @@ thread_local! {
 pub fn products(pool: &Pool, x: Prepared<'_>, jobs: &[(&Matrix, Output<'_>)]) {
     for (matrix, out) in jobs {
         assert!(matrix.cols() == x.k, "input width does not match the matrix");
-        assert!(
-            x.n == 0 || (out.stride >= matrix.rows() && out.len >= (x.n - 1) * out.stride + matrix.rows()),
-            "output is too small"
-        );
+        assert!(out.holds(x.n, matrix.rows()), "output is too small");
     }
     if x.n == 0 {
         return;
     }
     let tiles: Vec<usize> = jobs.iter().map(|(m, _)| m.rows().div_ceil(TILE)).collect();
     let total: usize = tiles.iter().sum();
-    // Some tasks per thread to even out their speeds, long enough to stream memory.
-    let chunk = (total / (pool.threads() * 8)).clamp(1, 64);
-    pool.run(total.div_ceil(chunk), &|task| {
-        RESULTS.with_borrow_mut(|results| {
-            results.resize(x.n + x.precise.len(), [0.0; TILE]);
-            for tile in task * chunk..total.min((task + 1) * chunk) {
-                let (mut job, mut t) = (0, tile);
-                while t >= tiles[job] {
-                    t -= tiles[job];
-                    job += 1;
-                }
-                let (matrix, out) = &jobs[job];
-                match matrix {
-                    Matrix::Quant(m) => {
-                        m.tile_product(t, x.q, results);
-                        for (j, &row) in x.precise.iter().enumerate() {
-                            let rest = results[x.n + j];
-                            results[row].iter_mut().zip(rest).for_each(|(r, rest)| *r += rest);
-                        }
-                    }
-                    Matrix::Dense(m) => m.tile_product(t, x.x, 0, &mut results[..x.n]),
-                }
-                let width = TILE.min(matrix.rows() - t * TILE);
-                for (i, row) in results[..x.n].iter().enumerate() {
-                    // SAFETY: in range by the check above; columns `t * 16..` of a job belong to this task alone.
-                    unsafe {
-                        let to = out.data.add(i * out.stride + t * TILE);
-                        std::ptr::copy_nonoverlapping(row.as_ptr(), to, width);
-                    }
-                }
+    let dense = jobs.iter().any(|(m, _)| !m.is_quant());
+    // Few dense rows read four tiles at a time, many read two, and then every task costs a pass over the input.
+    let cut = match (dense, x.n > FEW) {
+        (false, _) => Cut::new(pool, total, 1, 8, 64),
+        (true, false) => Cut::new(pool, total, 4, 8, 64),
+        (true, true) => Cut::new(pool, total, 2, 4, TILES),
+    };
+    pool.run(cut.tasks, &|task| {
+        let part = cut.part(task);
+        let mut start = 0;
+        for ((matrix, out), &tiles) in jobs.iter().zip(&tiles) {
+            let mine = part.start.clamp(start, start + tiles) - start..part.end.clamp(start, start + tiles) - start;
+            start += tiles;
+            if mine.is_empty() {
+                continue;
             }
-        });
+            match matrix {
+                Matrix::Quant(m) => quant_products(m, x, mine, out),
+                Matrix::Dense(m) => dense_products(m, x, mine, out),
+            }
+        }
     });
+}
+
+fn quant_products(matrix: &QuantMatrix, x: Prepared<'_>, tiles: Range<usize>, out: &Output<'_>) {
+    results(x.n + x.precise.len(), |results| {
+        for t in tiles {
+            matrix.tile_product(t, x.q, results);
+            for (j, &row) in x.precise.iter().enumerate() {
+                let rest = results[x.n + j];
+                results[row].iter_mut().zip(rest).for_each(|(r, rest)| *r += rest);
+            }
+            // SAFETY: checked by `products`; columns `t * 16..` of a job belong to this task alone.
+            unsafe { out.put(0, x.n, t, matrix.rows(), &results[..x.n]) };
+        }
+    });
+}
+
+fn dense_products(matrix: &DenseMatrix, x: Prepared<'_>, tiles: Range<usize>, out: &Output<'_>) {
+    for t in tiles.clone().step_by(TILES) {
+        let tiles = t..tiles.end.min(t + TILES);
+        for first in (0..x.n).step_by(ROWS) {
+            let rows = ROWS.min(x.n - first);
+            results(tiles.len() * rows, |results| {
+                if x.n > FEW {
+                    matrix.product(tiles.clone(), &x.panels.all()[first * x.k..], rows, results);
+                } else {
+                    matrix.product_of_few(tiles.clone(), x.x, rows, results);
+                }
+                // SAFETY: as above.
+                unsafe { out.put(first, rows, t, matrix.rows(), results) };
+            });
+        }
+    }
 }

@@ -178,37 +178,3 @@ fn the_largest_numbers_overflow_nothing() {
         }
     }
 }
-
-#[test]
-fn dense_products_equal_the_plain_sum() {
-    let pool = Pool::new(2);
-    for (format, tolerance) in [(Format::F32, 1e-5), (Format::F16, 1e-5), (Format::BF16, 1e-5)] {
-        for (rows, cols) in [(1, 1), (16, 64), (50, 33)] {
-            let w = random(rows * cols, 11);
-            let bytes: Vec<u8> = w
-                .iter()
-                .flat_map(|&v| match format {
-                    Format::F16 => half::f16::from_f32(v).to_le_bytes().to_vec(),
-                    Format::BF16 => half::bf16::from_f32(v).to_le_bytes().to_vec(),
-                    _ => v.to_le_bytes().to_vec(),
-                })
-                .collect();
-            let mut stored = vec![0.0; rows * cols];
-            format.dequantize_row(&bytes, &mut stored);
-            let matrix = Matrix::pack(&pool, format, rows, cols, &bytes).unwrap();
-            let n = 11;
-            let x = random(n * cols, 12);
-            let mut input = Input::default();
-            let prepared = input.prepare(&pool, &x, n, &[], &[&matrix]);
-            let mut y = vec![0.0; n * rows];
-            products(&pool, prepared, &[(&matrix, Output::new(&mut y, rows))]);
-            for i in 0..n {
-                for r in 0..rows {
-                    let truth: f64 =
-                        (0..cols).map(|k| f64::from(x[i * cols + k]) * f64::from(stored[r * cols + k])).sum();
-                    assert!((f64::from(y[i * rows + r]) - truth).abs() <= tolerance * (cols as f64).sqrt());
-                }
-            }
-        }
-    }
-}

@@ -1,5 +1,6 @@
 //! Quantised matrices, packed for the processor: `y = x Wᵀ` with 8-bit inputs and 4- to 8-bit weights.
 
+mod across;
 mod activation;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
