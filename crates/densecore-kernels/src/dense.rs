@@ -1,6 +1,7 @@
 //! Dense matrices (f32, f16, bf16) in tiles of 16 rows: `y = x Wᵀ` with f32 inputs and f32 sums.
 
 use crate::buffer::Buffer;
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::Tier;
 use crate::format::Format;
 use crate::pool::Pool;

@@ -99,12 +99,15 @@ fn tiers_agree_bit_for_bit() {
         let (bytes, _) = weights(kind, rows, cols, 3);
         let matrix = QuantMatrix::pack(&pool, format, rows, cols, &bytes).unwrap();
         let mut x = Activations::default();
-        x.quantize(&random(cols * 4, 5), 4, cols);
-        let mut fast = vec![[0f32; TILE]; 4];
-        matrix.tile_product(0, &x, 0, &mut fast);
-        let mut reference = vec![[0f32; TILE]; 4];
-        matrix.reference_product(0, &x, 0, &mut reference);
-        assert_eq!(fast, reference, "{format:?}");
+        x.quantize(&random(cols * 14, 5), 14, cols);
+        // Few rows and many take different paths, and blocks leave rests.
+        for (first, n) in [(0, 1), (3, 2), (1, 3), (0, 4), (2, 7), (1, 13)] {
+            let mut fast = vec![[0f32; TILE]; n];
+            matrix.tile_product(0, &x, first, &mut fast);
+            let mut reference = vec![[0f32; TILE]; n];
+            matrix.reference_product(0, &x, first, &mut reference);
+            assert_eq!(fast, reference, "{format:?}, {n} rows from {first}");
+        }
     }
 }
 
