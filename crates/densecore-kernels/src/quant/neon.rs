@@ -256,13 +256,11 @@ unsafe fn rows<S: Source, const C: usize, const Q: usize>(
         for g in 0..groups {
             // SAFETY: `first + C` rows of `groups` groups exist in `x` (checked by the caller); the source is valid.
             unsafe {
-                let a: [[int8x16_t; 2]; C] = std::array::from_fn(|c| {
+                let (mut a, mut start) = ([[vdupq_n_s8(0); 2]; C], [zero; C]);
+                for c in 0..C {
                     let q = x.q.as_ptr().add((first + c) * x.k + g * GROUP);
-                    [vld1q_s8(q), vld1q_s8(q.add(16))]
-                });
-                let mut start = [zero; C];
-                if S::WIDE {
-                    for c in 0..C {
+                    a[c] = [vld1q_s8(q), vld1q_s8(q.add(16))];
+                    if S::WIDE {
                         start[c] = shift(a[c]);
                     }
                 }
