@@ -37,7 +37,7 @@ ifeq ($(origin PYTHON),undefined)
 PYTHON = $(shell $(FIND_PYTHON))
 endif
 
-.PHONY: help demo test check bench verify experiments build models fmt fmt-check lint types structure clean always
+.PHONY: help demo test check emulated bench verify experiments build models fmt fmt-check lint types structure clean always
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
@@ -77,6 +77,9 @@ test: $(STAMPS)/dev $(BUILT) models ## every test but the long tier
 	DENSECORE_TIER=avx2-plain cargo test --locked -q -p densecore-kernels
 	DENSECORE_TIER=portable cargo test --locked -q -p densecore-kernels
 	$(PY) -m pytest $(ARGS)
+
+emulated: $(STAMPS)/dev $(BUILT) ## the kernels on processors of other kinds, by QEMU (x86-64 Linux)
+	$(PY) tools/emulated.py $(ARGS)
 
 # ---- checks that need no model ----
 check: fmt-check lint types structure ## formatters, linters, types, stubs, structure
@@ -118,6 +121,6 @@ experiments: $(STAMPS)/dev $(BUILT) models ## repeat the experiments of docs/exp
 		echo "== $$script"; $(PY) "$$script" $(ARGS); done; \
 	[ -n "$$found" ] || echo "no experiment has been registered yet; see docs/experiments.md"
 
-clean: ## remove what was built; downloaded models and .cache/wheels stay
+clean: ## remove what was built; downloaded models and .cache stay
 	rm -rf target fuzz/target $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	rm -f python/densecore/_core*.so

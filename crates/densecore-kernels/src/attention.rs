@@ -5,7 +5,9 @@
 //! tiles, each row keeping its maximum and sum), and the tiles lie at absolute positions: a query's result is the same
 //! whether it came alone or in a chunk.
 
-use crate::cpu::{Tier, tiered};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::Tier;
+use crate::cpu::tiered;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 

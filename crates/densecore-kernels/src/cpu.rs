@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
-/// A set of kernels. Later tiers need more of the processor.
+/// A set of kernels. Of one architecture's tiers, later ones need more of the processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Plain Rust, the reference.
     Portable,
+    /// ARM's 128-bit vectors with 8-bit dot products.
+    Neon,
     /// 256-bit vectors with fused multiply-add.
     Avx2,
     /// 512-bit vectors with 8-bit dot products.
@@ -18,6 +20,7 @@ impl Tier {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Neon => "neon",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         }
@@ -49,7 +52,12 @@ impl Tier {
         }
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    fn best() -> Self {
+        if std::arch::is_aarch64_feature_detected!("dotprod") { Self::Neon } else { Self::Portable }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn best() -> Self {
         Self::Portable
     }
@@ -115,7 +123,8 @@ macro_rules! tiered {
                     $crate::cpu::Tier::Avx512 => return unsafe { wide($($arg),*) },
                     // SAFETY: as above.
                     $crate::cpu::Tier::Avx2 => return unsafe { middle($($arg),*) },
-                    $crate::cpu::Tier::Portable => {}
+                    // Vectors of ARM are in its baseline: the plain compilation uses them.
+                    $crate::cpu::Tier::Portable | $crate::cpu::Tier::Neon => {}
                 }
             }
             $body($($arg),*)

@@ -7,6 +7,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod layout;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 pub use activation::{Activations, GROUP};
@@ -89,7 +91,12 @@ impl QuantMatrix {
             Tier::Avx512 => return unsafe { avx512::tile(&self.layout, tile, x, out) },
             // SAFETY: as above.
             Tier::Avx2 => return unsafe { avx2::tile(&self.layout, tile, x, out) },
-            Tier::Portable => {}
+            Tier::Portable | Tier::Neon => {}
+        }
+        #[cfg(target_arch = "aarch64")]
+        if Tier::detect() == Tier::Neon {
+            // SAFETY: the tier was chosen because the processor has its instructions.
+            return unsafe { neon::tile(&self.layout, tile, x, out) };
         }
         portable_tile(&self.layout, tile, x, out);
     }
