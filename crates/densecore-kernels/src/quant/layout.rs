@@ -14,7 +14,7 @@
 //! A tile is all its payloads, then all its scales (see [`Scales`]); the next tile follows at a multiple of 64.
 
 use super::activation::GROUP;
-use crate::format::{Format, k_scale};
+use crate::format::Format;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -92,12 +92,10 @@ impl Layout {
     #[inline(always)]
     pub fn pack_tile(&self, format: Format, rows: &[&[u8]], tile: &mut [u8]) {
         let (payloads, scales) = tile.split_at_mut(self.groups * self.payload);
-        let mut quants = [[0u8; GROUP]; TILE];
         for (g, payload) in payloads.chunks_exact_mut(self.payload).enumerate() {
             for (r, row) in rows.iter().enumerate() {
-                unpack_group(format, row, g, &mut quants[r]);
+                pack_row(self.bits, &unpack_group(format, row, g), r, payload);
             }
-            pack_payload(self.bits, &quants, payload);
         }
         self.pack_scales(format, rows, scales);
     }
@@ -121,10 +119,10 @@ impl Layout {
                     Scales::SuperBlock => {
                         half(0, 0);
                         half(1, 2);
+                        let (scales, mins) = k_scales(&block[4..16]);
                         for sub in 0..8 {
-                            let (scale, min) = k_scale(&block[4..16], sub);
-                            out[64 + sub * TILE + r] = scale;
-                            out[192 + sub * TILE + r] = min;
+                            out[64 + sub * TILE + r] = scales[sub];
+                            out[192 + sub * TILE + r] = mins[sub];
                         }
                     }
                     Scales::SixBit => {
@@ -216,100 +214,88 @@ fn halves(bytes: &[u8]) -> [f32; TILE] {
     out
 }
 
-/// The 32 unsigned quants of group `g` of a row.
+/// The eight 6-bit scales and minima in the 12 packed bytes of a Q4_K or Q5_K block, four to a word.
 #[inline(always)]
-fn unpack_group(format: Format, row: &[u8], g: usize, out: &mut [u8; GROUP]) {
+fn k_scales(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
+    let [scale, min, rest] = words::<3>(packed);
+    let both = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32).to_le_bytes();
+    let (six, upper, lower) = (0x3f3f_3f3f, 0x3030_3030, 0x0f0f_0f0f);
+    (both(scale & six, rest & lower | scale >> 2 & upper), both(min & six, rest >> 4 & lower | min >> 2 & upper))
+}
+
+/// The 32 unsigned quants of group `g` of a row, four to a word.
+#[inline(always)]
+fn unpack_group(format: Format, row: &[u8], g: usize) -> [u32; 8] {
     let per_block = format.block_len() / GROUP;
     let (b, sub) = (g / per_block, g % per_block);
     let block = &row[b * format.block_bytes()..][..format.block_bytes()];
-    let nibbles = |quants: &[u8], out: &mut [u8; GROUP]| {
-        for i in 0..16 {
-            out[i] = quants[i] & 15;
-            out[i + 16] = quants[i] >> 4;
-        }
+    let nibbles = |at: usize| {
+        let w = words::<4>(&block[at..]);
+        std::array::from_fn(|i| w[i % 4] >> (i / 4 * 4) & NIBBLES)
     };
-    let fifth = |high: &[u8], out: &mut [u8; GROUP]| {
-        let high = u32::from_le_bytes([high[0], high[1], high[2], high[3]]);
-        for (i, o) in out.iter_mut().enumerate() {
-            *o |= ((high >> i & 1) << 4) as u8;
-        }
+    let fifth = |at: usize, low: [u32; 8]| {
+        let [high] = words::<1>(&block[at..]);
+        // Four neighbours to bit 4 of four bytes, by a multiplication without carries.
+        std::array::from_fn(|i| low[i] | ((high >> (4 * i) & 15).wrapping_mul(0x0020_4081) & ONES) << 4)
     };
     match format {
-        Format::Q4_0 => nibbles(&block[2..18], out),
-        Format::Q4_1 => nibbles(&block[4..20], out),
-        Format::Q5_0 => {
-            nibbles(&block[6..22], out);
-            fifth(&block[2..6], out);
-        }
-        Format::Q5_1 => {
-            nibbles(&block[8..24], out);
-            fifth(&block[4..8], out);
-        }
-        Format::Q8_0 => {
-            for (o, &q) in out.iter_mut().zip(&block[2..34]) {
-                *o = q ^ 0x80;
-            }
-        }
-        Format::Q4K | Format::Q5K => {
-            let head = if format == Format::Q5K { 48 } else { 16 };
-            let quants = &block[head + sub / 2 * 32..][..32];
-            let shift = sub % 2 * 4;
-            for (o, &q) in out.iter_mut().zip(quants) {
-                *o = (q >> shift) & 15;
-            }
-            if format == Format::Q5K {
-                for (o, &h) in out.iter_mut().zip(&block[16..48]) {
-                    *o |= ((h >> sub) & 1) << 4;
-                }
-            }
+        Format::Q4_0 => nibbles(2),
+        Format::Q4_1 => nibbles(4),
+        Format::Q5_0 => fifth(2, nibbles(6)),
+        Format::Q5_1 => fifth(4, nibbles(8)),
+        Format::Q8_0 => words::<8>(&block[2..]).map(|w| w ^ 0x8080_8080),
+        Format::Q4K => words::<8>(&block[16 + sub / 2 * 32..]).map(|w| w >> (sub % 2 * 4) & NIBBLES),
+        Format::Q5K => {
+            let (low, high) = (words::<8>(&block[48 + sub / 2 * 32..]), words::<8>(&block[16..]));
+            std::array::from_fn(|i| (low[i] >> (sub % 2 * 4) & NIBBLES) | (high[i] >> sub & ONES) << 4)
         }
         Format::Q6K => {
             let (half, quarter) = (sub / 4, sub % 4);
-            let low = &block[half * 64 + quarter % 2 * 32..][..GROUP];
-            let high = &block[128 + half * 32..][..GROUP];
-            for i in 0..GROUP {
-                out[i] = (low[i] >> (quarter / 2 * 4) & 15) | (high[i] >> (2 * quarter) & 3) << 4;
-            }
+            let low = words::<8>(&block[half * 64 + quarter % 2 * 32..]);
+            let high = words::<8>(&block[128 + half * 32..]);
+            std::array::from_fn(|i| {
+                (low[i] >> (quarter / 2 * 4) & NIBBLES) | (high[i] >> (2 * quarter) & 0x0303_0303) << 4
+            })
         }
-        Format::F32 | Format::F16 | Format::BF16 => {}
+        Format::F32 | Format::F16 | Format::BF16 => [0; 8],
     }
 }
 
-/// `[16 rows][32]` quants to the payload described at the top of this file.
+const NIBBLES: u32 = 0x0f0f_0f0f;
+const ONES: u32 = 0x0101_0101;
+
+/// The first little-endian words.
 #[inline(always)]
-fn pack_payload(bits: Bits, quants: &[[u8; GROUP]; TILE], out: &mut [u8]) {
-    // `steps[s]` is the 64-byte operand of dot product `s`.
-    let mut steps = [[0u8; 64]; 8];
-    for s in 0..8 {
-        for r in 0..TILE {
-            steps[s][r * 4..r * 4 + 4].copy_from_slice(&quants[r][s * 4..s * 4 + 4]);
-        }
-    }
+fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
+    let bytes = &bytes[..4 * N];
+    std::array::from_fn(|i| u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]))
+}
+
+/// The 32 quants of row `r` to their places in the payload described at the top of this file, four at a time.
+#[inline(always)]
+fn pack_row(bits: Bits, four: &[u32; 8], r: usize, out: &mut [u8]) {
+    let mut put = |step: usize, four: u32| out[(step * TILE + r) * 4..][..4].copy_from_slice(&four.to_le_bytes());
     if bits == Bits::Eight {
-        out.copy_from_slice(steps.as_flattened());
+        for s in 0..8 {
+            put(s, four[s]);
+        }
         return;
     }
     for s in 0..4 {
-        for i in 0..64 {
-            out[s * 64 + i] = (steps[s][i] & 15) | (steps[s + 4][i] << 4);
-        }
+        put(s, four[s] & NIBBLES | (four[s + 4] & NIBBLES) << 4);
     }
     match bits {
         Bits::Five => {
-            for (step, out) in steps.iter().zip(out[256..].chunks_exact_mut(8)) {
-                let mut mask = 0u64;
-                for (i, &q) in step.iter().enumerate() {
-                    mask |= u64::from(q >> 4) << i;
-                }
-                out.copy_from_slice(&mask.to_le_bytes());
+            for s in 0..8 {
+                // Bit 4 of each byte, gathered into four neighbours by a multiplication without carries.
+                let nibble = ((four[s] >> 4 & ONES).wrapping_mul(0x0102_0408) >> 24) as u8 & 15;
+                out[256 + s * 8 + r / 2] |= nibble << (r % 2 * 4);
             }
         }
         Bits::Six => {
             for half in 0..2 {
-                for i in 0..64 {
-                    out[256 + half * 64 + i] =
-                        (0..4).fold(0, |byte, s| byte | (steps[half * 4 + s][i] >> 4) << (2 * s));
-                }
+                let high = (0..4).fold(0, |high, s| high | (four[half * 4 + s] >> 4 & 0x0303_0303) << (2 * s));
+                put(4 + half, high);
             }
         }
         Bits::Four | Bits::Eight => {}

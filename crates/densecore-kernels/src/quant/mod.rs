@@ -9,6 +9,8 @@ mod avx512;
 mod layout;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+mod pack512;
 mod portable;
 
 pub use activation::{Activations, GROUP};
@@ -50,12 +52,18 @@ impl QuantMatrix {
         let tiles: Vec<Mutex<&mut [u8]>> =
             data.bytes_mut().chunks_exact_mut(layout.tile_bytes).map(Mutex::new).collect();
         pool.run(tiles.len(), &|t| {
+            let Ok(mut tile) = tiles[t].lock() else { return };
             let first = t * TILE;
+            #[cfg(target_arch = "x86_64")]
+            if Tier::detect() == Tier::Avx512 && first + TILE <= rows {
+                let rows = &bytes[first * row_bytes..][..TILE * row_bytes];
+                // SAFETY: the tier was chosen because the processor has these features.
+                unsafe { pack512::tile(&layout, format, rows, &mut tile) };
+                return;
+            }
             let rows: Vec<&[u8]> =
                 (first..rows.min(first + TILE)).map(|r| &bytes[r * row_bytes..][..row_bytes]).collect();
-            if let Ok(mut tile) = tiles[t].lock() {
-                pack_tile(&layout, format, &rows, &mut tile);
-            }
+            pack_tile(&layout, format, &rows, &mut tile);
         });
         drop(tiles);
         Ok(Self { rows, cols, layout, data })
