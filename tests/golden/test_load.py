@@ -25,7 +25,7 @@ def test_what_does_not_fit_is_refused_early_with_the_numbers() -> None:
 
 
 def test_contexts_stay_within_their_memory(small: Pair) -> None:
-    model = densecore.Model.load(small.folder, kv="f32", cache_bytes=1 << 20)
+    model = densecore.Model.load(small.folder, kv="f32", cache_bytes=1 << 20, prefix_bytes=0)
     kept: list[densecore.Context] = []
 
     def fill() -> None:

@@ -56,7 +56,7 @@ def test_a_full_queue_and_a_short_patience_are_named(small: Pair) -> None:
 
 def test_contexts_in_hand_are_not_waited_for(small: Pair) -> None:
     model = tight(small, 4)
-    contexts = model.prefill([Ids(small.ids(n, 100)) for n in range(2)])
+    contexts = model.prefill([[Ids(small.ids(n, 100))] for n in range(2)])
     for call in (
         lambda: model.generate(Ids([1, 2]), max_tokens=2),
         lambda: contexts[0].generate(max_tokens=60, **FREE),
