@@ -4,7 +4,7 @@
 //! caches hold shows decoding as a large model sees it. `-- attention` measures attention instead.
 #![allow(clippy::print_stdout)]
 use densecore_kernels::attention::{CacheFormat, KvTile, SPAN};
-use densecore_kernels::{Format, Heads, Input, Matrix, Output, Pool, Span, Tier, attend_batch, products};
+use densecore_kernels::{Floats, Format, Heads, Input, Matrix, Output, Pool, Span, Tier, attend_batch, products};
 use std::time::Instant;
 
 const SHAPES: [(Format, usize, usize); 10] = [
@@ -47,7 +47,10 @@ fn main() {
         print!("{format:?} {rows}x{cols}: pack {packing:.2} GB/s;");
         for &n in &counts {
             let x: Vec<f32> = (0..n * cols).map(|i| (i % 17) as f32 - 8.0).collect();
-            let mut y = vec![0.0; n * rows];
+            let mut y = Floats::default();
+            if y.grow(n * rows).is_err() {
+                continue;
+            }
             let mut input = Input::default();
             let mut next = matrices.iter().cycle();
             let seconds = best(&mut || {

@@ -130,16 +130,31 @@ impl<'a> Output<'a> {
         n == 0 || (self.stride >= width && self.len >= (n - 1) * self.stride + width)
     }
 
-    /// Copies results `[unit][rows][16]` to rows `first..` and columns `16 * unit..`, as far as there are `width`.
+    /// Copies the first `rows` rows of results `[unit][apart][16]` to rows `first..` and columns `16 * unit..`, as far
+    /// as there are `width`.
     ///
     /// SAFETY: these rows must fit (see [`Output::holds`]) and nobody else may write these columns meanwhile.
-    pub(crate) unsafe fn put(&self, first: usize, rows: usize, unit: usize, width: usize, results: &[[f32; TILE]]) {
+    pub(crate) unsafe fn put(
+        &self,
+        first: usize,
+        rows: usize,
+        apart: usize,
+        unit: usize,
+        width: usize,
+        results: &[[f32; TILE]],
+    ) {
         for i in 0..rows {
-            for (u, unit) in (unit..).zip(results.chunks_exact(rows)) {
-                // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise.
+            let row = unsafe { self.data.add((first + i) * self.stride) };
+            for (u, unit) in (unit..).zip(results.chunks_exact(apart)) {
+                // SAFETY: as above; whole tiles are copied by a constant length, which is one register.
                 unsafe {
-                    let to = self.data.add((first + i) * self.stride + u * TILE);
-                    std::ptr::copy_nonoverlapping(unit[i].as_ptr(), to, TILE.min(width - u * TILE));
+                    let (from, to) = (unit[i].as_ptr(), row.add(u * TILE));
+                    if (u + 1) * TILE <= width {
+                        to.cast::<[f32; TILE]>().write_unaligned(from.cast::<[f32; TILE]>().read());
+                    } else {
+                        std::ptr::copy_nonoverlapping(from, to, width - u * TILE);
+                    }
                 }
             }
         }
@@ -173,7 +188,9 @@ pub(crate) fn results(len: usize, with: impl FnOnce(&mut [[f32; TILE]])) {
 /// Rows of a dense product taken at once: a multiple of a panel, and little enough that their inputs of one depth and
 /// their results stay in the second-level cache.
 pub(crate) const ROWS: usize = 64 * WIDTH;
-/// Tiles of a dense product whose results are kept while the input goes by, which may come from further away.
+/// Results of quantised products kept together, in rows of a tile: a part of the second-level cache.
+const LINES: usize = 4096;
+/// Tiles whose results are kept while the input goes by, which may come from further away.
 const TILES: usize = 16;
 
 /// How `total` tiles are cut into tasks: parts of about equal size that begin at multiples of `unit`.
@@ -237,17 +254,23 @@ pub fn products(pool: &Pool, x: Prepared<'_>, jobs: &[(&Matrix, Output<'_>)]) {
 }
 
 fn quant_products(matrix: &QuantMatrix, x: Prepared<'_>, tiles: Range<usize>, out: &Output<'_>) {
-    results(x.n + x.precise.len(), |results| {
-        for t in tiles {
-            matrix.tile_product(t, x.q, results);
-            for (j, &row) in x.precise.iter().enumerate() {
-                let rest = results[x.n + j];
-                results[row].iter_mut().zip(rest).for_each(|(r, rest)| *r += rest);
+    let rows = x.n + x.precise.len();
+    // Several tiles are put at once: rows of the output lie far apart, and every stretch of one costs an address.
+    let some = (LINES / rows).clamp(1, TILES);
+    for t in tiles.clone().step_by(some) {
+        let tiles = t..tiles.end.min(t + some);
+        results(tiles.len() * rows, |results| {
+            matrix.products(tiles, x.q, results);
+            for results in results.chunks_exact_mut(rows) {
+                for (j, &row) in x.precise.iter().enumerate() {
+                    let rest = results[x.n + j];
+                    results[row].iter_mut().zip(rest).for_each(|(r, rest)| *r += rest);
+                }
             }
             // SAFETY: checked by `products`; columns `t * 16..` of a job belong to this task alone.
-            unsafe { out.put(0, x.n, t, matrix.rows(), &results[..x.n]) };
-        }
-    });
+            unsafe { out.put(0, x.n, rows, t, matrix.rows(), results) };
+        });
+    }
 }
 
 fn dense_products(matrix: &DenseMatrix, x: Prepared<'_>, tiles: Range<usize>, out: &Output<'_>) {
@@ -262,7 +285,7 @@ fn dense_products(matrix: &DenseMatrix, x: Prepared<'_>, tiles: Range<usize>, ou
                     matrix.product_of_few(tiles.clone(), x.x, rows, results);
                 }
                 // SAFETY: as above.
-                unsafe { out.put(first, rows, t, matrix.rows(), results) };
+                unsafe { out.put(first, rows, rows, t, matrix.rows(), results) };
             });
         }
     }

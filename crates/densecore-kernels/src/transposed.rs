@@ -46,7 +46,7 @@ pub fn transposed_products(
                     start += n * matrix.rows();
                 }
                 // SAFETY: it fits, see above, and these columns belong to this task alone.
-                unsafe { out.put(first, rows, units.start, width, results) };
+                unsafe { out.put(first, rows, rows, units.start, width, results) };
             });
         }
     });

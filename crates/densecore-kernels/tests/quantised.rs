@@ -119,13 +119,13 @@ fn compare(matrix: &QuantMatrix, x: &[f32], what: &str) {
     alone.quantize(&x[x.len().saturating_sub(cols)..], n.min(1), cols);
     for t in 0..matrix.tiles() {
         let mut fast = vec![[f32::NAN; TILE]; n];
-        matrix.tile_product(t, &together, &mut fast);
+        matrix.products(t..t + 1, &together, &mut fast);
         let mut reference = vec![[0f32; TILE]; n];
         matrix.reference_product(t, &together, &mut reference);
         assert!(reference.as_flattened().iter().all(|v| v.is_finite()), "{what}");
         assert_eq!(fast, reference, "{what}, tile {t}, {n} rows");
         let mut last = vec![[f32::NAN; TILE]; n.min(1)];
-        matrix.tile_product(t, &alone, &mut last);
+        matrix.products(t..t + 1, &alone, &mut last);
         assert_eq!(fast.last(), last.last(), "{what}, tile {t}, the last of {n} rows");
     }
 }

@@ -26,7 +26,7 @@ pub fn self_test() -> Vec<Check> {
                 let mut input = Activations::default();
                 input.quantize(&x, 3, cols);
                 let (mut fast, mut reference) = ([[0f32; TILE]; 3], [[0f32; TILE]; 3]);
-                matrix.tile_product(0, &input, &mut fast);
+                matrix.products(0..1, &input, &mut fast);
                 matrix.reference_product(0, &input, &mut reference);
                 fast == reference
             });

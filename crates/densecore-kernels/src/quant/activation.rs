@@ -28,8 +28,8 @@ pub struct Activations {
     pub(crate) scale: Vec<f32>,
     /// Per block `[k / 32][h]`: scale * (sum of the group's q), the factor of a weight's offset.
     pub(crate) sum32: Vec<f32>,
-    /// Per block `[k / 32][h][2]`: the same per half group, for Q6_K.
-    pub(crate) sum16: Vec<f32>,
+    /// Per block `[k / 32][h][2]`: what the zero of Q6_K, 32, takes off an integer product of a half group.
+    pub(crate) zero16: Vec<i32>,
 }
 
 /// The rows of block `b` of `n` rows.
@@ -45,7 +45,7 @@ impl Activations {
         self.q.resize(n * k, 0);
         self.scale.resize(n * k / GROUP, 0.0);
         self.sum32.resize(n * k / GROUP, 0.0);
-        self.sum16.resize(n * k / 16, 0.0);
+        self.zero16.resize(n * k / 16, 0);
     }
 
     /// Quantises all rows, `x` being `[n][k]`.
@@ -88,7 +88,7 @@ impl Activations {
     pub fn parts(&mut self) -> Vec<ActivationPart<'_>> {
         let (n, k) = (self.n, self.k);
         let (mut q, mut scale) = (&mut self.q[..], &mut self.scale[..]);
-        let (mut sum32, mut sum16) = (&mut self.sum32[..], &mut self.sum16[..]);
+        let (mut sum32, mut zero16) = (&mut self.sum32[..], &mut self.zero16[..]);
         let mut parts = Vec::new();
         for b in 0..n.div_ceil(BLOCK) {
             let rows = block(n, b);
@@ -98,11 +98,11 @@ impl Activations {
                 let size = rows.len() * groups.len();
                 let rows = rows.clone();
                 let mut part =
-                    ActivationPart { k, rows, groups, q: &mut [], scale: &mut [], sum32: &mut [], sum16: &mut [] };
+                    ActivationPart { k, rows, groups, q: &mut [], scale: &mut [], sum32: &mut [], zero16: &mut [] };
                 (part.q, q) = q.split_at_mut(size * GROUP);
                 (part.scale, scale) = scale.split_at_mut(size);
                 (part.sum32, sum32) = sum32.split_at_mut(size);
-                (part.sum16, sum16) = sum16.split_at_mut(size * 2);
+                (part.zero16, zero16) = zero16.split_at_mut(size * 2);
                 parts.push(part);
             }
         }
@@ -133,7 +133,7 @@ pub struct ActivationPart<'a> {
     q: &'a mut [i8],
     scale: &'a mut [f32],
     sum32: &'a mut [f32],
-    sum16: &'a mut [f32],
+    zero16: &'a mut [i32],
 }
 
 impl ActivationPart<'_> {
@@ -153,10 +153,10 @@ impl ActivationPart<'_> {
         #[cfg(target_arch = "x86_64")]
         if Tier::detect() == Tier::Avx512 {
             // SAFETY: the tier was chosen because the processor has these features.
-            unsafe { super::avx512::quantize(x, r, height, self.q, self.scale, self.sum32, self.sum16) };
+            unsafe { super::avx512::quantize(x, r, height, self.q, self.scale, self.sum32, self.zero16) };
             return;
         }
-        quantize_groups(x, r, height, self.q, self.scale, self.sum32, self.sum16);
+        quantize_groups(x, r, height, self.q, self.scale, self.sum32, self.zero16);
     }
 }
 
@@ -169,7 +169,7 @@ tiered! {
         q: &mut [i8],
         scale: &mut [f32],
         sum32: &mut [f32],
-        sum16: &mut [f32],
+        zero16: &mut [i32],
     ) = quantize_body
 }
 
@@ -181,11 +181,11 @@ fn quantize_body(
     q: &mut [i8],
     scale: &mut [f32],
     sum32: &mut [f32],
-    sum16: &mut [f32],
+    zero16: &mut [i32],
 ) {
     let (groups, _) = x.as_chunks::<GROUP>();
     let (out, _) = q.as_chunks_mut::<GROUP>();
-    let (halves, _) = sum16.as_chunks_mut::<2>();
+    let (halves, _) = zero16.as_chunks_mut::<2>();
     for (g, x) in groups.iter().enumerate() {
         let d = scale_of(largest(x));
         let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
@@ -201,7 +201,7 @@ fn quantize_body(
         }
         let (a, b) = (low.iter().sum::<i32>(), high.iter().sum::<i32>());
         scale[at] = d;
-        halves[at] = [d * a as f32, d * b as f32];
+        halves[at] = [-32 * a, -32 * b];
         sum32[at] = d * (a + b) as f32;
     }
 }

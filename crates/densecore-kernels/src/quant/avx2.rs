@@ -34,6 +34,8 @@ trait Dots<const BITS: u8> {
     const BLOCK: usize;
     /// An empty chain.
     unsafe fn start() -> Self::Sum;
+    /// A chain that begins at a number. Of six bits only, whose zero is taken off so.
+    unsafe fn start_at(number: i32) -> Self::Sum;
     /// An empty chain to be the second of [`Dots::join`].
     unsafe fn second() -> Self::Sum;
     /// Adds four products to each lane, as step `s` of its chain.
@@ -64,6 +66,11 @@ impl<const BITS: u8> Dots<BITS> for Vnni {
     unsafe fn start() -> __m256i {
         // SAFETY: the trait's contract, as in all that follows.
         unsafe { _mm256_set1_epi32(MAGIC.to_bits() as i32) }
+    }
+    #[inline(always)]
+    unsafe fn start_at(number: i32) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_set1_epi32(MAGIC.to_bits() as i32 + number) }
     }
     #[inline(always)]
     unsafe fn second() -> __m256i {
@@ -117,6 +124,11 @@ impl<const BITS: u8> Dots<BITS> for Plain {
     unsafe fn start() -> Narrow {
         // SAFETY: the trait's contract, as in all that follows.
         unsafe { [_mm256_setzero_si256(); 2] }
+    }
+    #[inline(always)]
+    unsafe fn start_at(number: i32) -> Narrow {
+        // SAFETY: as above.
+        unsafe { [_mm256_setzero_si256(), _mm256_set1_epi32(number)] }
     }
     #[inline(always)]
     unsafe fn second() -> Narrow {
@@ -305,19 +317,24 @@ impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
 struct Rows {
     q: *const i8,
     scale: *const f32,
-    /// Per group, or per half group where there are two parts.
     sum: *const f32,
+    zero: *const i32,
     height: usize,
     groups: usize,
 }
 
 impl Rows {
-    fn new(x: &Activations, b: usize, parts: usize) -> Self {
+    fn new(x: &Activations, b: usize) -> Self {
         let (groups, rows) = (x.k / GROUP, x.block(b));
         let first = rows.start * groups;
-        let sum = if parts == 2 { &x.sum16[first * 2..] } else { &x.sum32[first..] };
-        let (q, scale) = (&x.q[first * GROUP..], &x.scale[first..]);
-        Self { q: q.as_ptr(), scale: scale.as_ptr(), sum: sum.as_ptr(), height: rows.len(), groups }
+        Self {
+            q: x.q[first * GROUP..].as_ptr(),
+            scale: x.scale[first..].as_ptr(),
+            sum: x.sum32[first..].as_ptr(),
+            zero: x.zero16[first * 2..].as_ptr(),
+            height: rows.len(),
+            groups,
+        }
     }
 
     /// Four components of a row, in every lane. SAFETY: they exist; needs AVX2.
@@ -330,13 +347,19 @@ impl Rows {
         }
     }
 
-    /// The end of a (half) group's product: `acc + dot * scale + offset`. SAFETY: as for `four`, with FMA.
+    /// What half `p` of a group of six bits begins with. SAFETY: it exists.
+    #[inline(always)]
+    unsafe fn zero(&self, row: usize, g: usize, p: usize) -> i32 {
+        // SAFETY: the caller's contract.
+        unsafe { *self.zero.add((g * self.height + row) * 2 + p) }
+    }
+
+    /// The end of a group's product, `acc + dot * scale + offset`, or of half a group's, without offset. SAFETY: as for `four`, with FMA.
     #[inline(always)]
     unsafe fn total<const PARTS: usize>(
         &self,
         row: usize,
         g: usize,
-        p: usize,
         dot: __m256,
         [scale, offset]: [__m256; 2],
         acc: __m256,
@@ -345,8 +368,8 @@ impl Rows {
         unsafe {
             let group = g * self.height + row;
             let scale = _mm256_mul_ps(scale, _mm256_set1_ps(*self.scale.add(group)));
-            let sum = _mm256_set1_ps(*self.sum.add(group * PARTS + p));
-            _mm256_fmadd_ps(offset, sum, _mm256_fmadd_ps(dot, scale, acc))
+            let acc = _mm256_fmadd_ps(dot, scale, acc);
+            if PARTS == 2 { acc } else { _mm256_fmadd_ps(offset, _mm256_set1_ps(*self.sum.add(group)), acc) }
         }
     }
 }
@@ -369,7 +392,15 @@ unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
             tile.prefetch(g);
             let mut low = [[D::start(); C]; 2];
             // The upper steps, if they have their own scale or their own chain.
-            let mut high = [[if KIND == SIX { D::start() } else { D::second() }; C]; 2];
+            let mut high = [[D::second(); C]; 2];
+            if KIND == SIX {
+                for c in 0..C {
+                    for h in 0..2 {
+                        low[h][c] = D::start_at(x.zero(first + c, g, 0));
+                        high[h][c] = D::start_at(x.zero(first + c, g, 1));
+                    }
+                }
+            }
             for s in 0..4 {
                 let w = [tile.steps::<D>(g, s, 0), tile.steps::<D>(g, s, 1)];
                 for c in 0..C {
@@ -390,11 +421,11 @@ unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
                 for c in 0..C {
                     let (row, low, high) = (first + c, low[h][c], high[h][c]);
                     if KIND == SIX {
-                        acc[h][c] = x.total::<2>(row, g, 0, D::float(low), scales[0], acc[h][c]);
-                        acc[h][c] = x.total::<2>(row, g, 1, D::float(high), scales[1], acc[h][c]);
+                        acc[h][c] = x.total::<2>(row, g, D::float(low), scales[0], acc[h][c]);
+                        acc[h][c] = x.total::<2>(row, g, D::float(high), scales[1], acc[h][c]);
                     } else {
                         let dot = D::float(if two { D::join(low, high) } else { low });
-                        acc[h][c] = x.total::<1>(row, g, 0, dot, scales[0], acc[h][c]);
+                        acc[h][c] = x.total::<1>(row, g, dot, scales[0], acc[h][c]);
                     }
                 }
             }
@@ -468,6 +499,12 @@ unsafe fn many<D: Dots<BITS>, const BITS: u8, const PARTS: usize, const C: usize
             }
             for p in 0..PARTS {
                 let mut dot = [[D::start(); C]; 2];
+                if PARTS == 2 {
+                    for c in 0..C {
+                        let start = D::start_at(x.zero(first + c, g, p));
+                        (dot[0][c], dot[1][c]) = (start, start);
+                    }
+                }
                 for s in 0..8 / PARTS {
                     let step = p * 4 + s;
                     let at = bytes.add(i * size + step * 64);
@@ -483,7 +520,7 @@ unsafe fn many<D: Dots<BITS>, const BITS: u8, const PARTS: usize, const C: usize
                     let floats = base.add(512 + p * 64 + h * 32).cast::<f32>();
                     let scales = [_mm256_load_ps(floats), _mm256_load_ps(floats.add(32))];
                     for c in 0..C {
-                        acc[h][c] = x.total::<PARTS>(first + c, g, p, D::float(dot[h][c]), scales, acc[h][c]);
+                        acc[h][c] = x.total::<PARTS>(first + c, g, D::float(dot[h][c]), scales, acc[h][c]);
                     }
                 }
             }
@@ -537,7 +574,7 @@ unsafe fn run<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
     x: &Activations,
     out: &mut [[f32; TILE]],
 ) {
-    let (groups, parts) = (x.k / GROUP, Packed::<BITS, KIND>::PARTS);
+    let groups = x.k / GROUP;
     if out.len() >= D::UNPACK_FROM {
         out.fill([0.0; TILE]);
         let mut stretch = MaybeUninit::<Stretch>::uninit();
@@ -550,7 +587,7 @@ unsafe fn run<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
             let packed = tile.payload.wrapping_add(from * size);
             let bytes = if BITS == 8 { (packed, size) } else { (stretch.cast_const(), UNPACKED) };
             for b in 0..x.blocks() {
-                let (rows, out) = (Rows::new(x, b, parts), &mut out[x.block(b)]);
+                let (rows, out) = (Rows::new(x, b), &mut out[x.block(b)]);
                 let ahead = (packed.wrapping_add(len * size), if b == 0 { size / 64 } else { 0 });
                 // SAFETY: as above.
                 unsafe {
@@ -565,7 +602,7 @@ unsafe fn run<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
         return;
     }
     for b in 0..x.blocks() {
-        let (rows, out) = (Rows::new(x, b, parts), &mut out[x.block(b)]);
+        let (rows, out) = (Rows::new(x, b), &mut out[x.block(b)]);
         let mut done = 0;
         while done < out.len() {
             let (left, out) = (out.len() - done, &mut out[done..]);

@@ -13,11 +13,13 @@ use std::ops::Range;
 const DIRECT: usize = 8;
 /// Groups unpacked at a time: they stay in the first-level cache beside the inputs of a block.
 const CHUNK: usize = 16;
+/// Bytes of inputs that stay in the second-level cache while tiles go by.
+const NEAR: usize = 1 << 19;
 /// How far ahead of its use a packed payload is asked for (bytes): memory takes longer than one group's products, and
 /// this is a chunk of 4-bit groups.
 const AHEAD: usize = 4096;
-/// Bytes of an unpacked group: 8 x 64 quants, then per half scales and offsets of 16 floats.
-const UNPACKED: usize = 512 + 256;
+/// Bytes of an unpacked group: 8 x 64 quants, then twice 16 floats.
+const UNPACKED: usize = 512 + 128;
 
 /// How a group of one tile becomes eight registers of bytes and its scales and offsets.
 trait Source {
@@ -33,8 +35,8 @@ trait Source {
     unsafe fn step(weights: Self::Weights, s: usize) -> __m512i;
     /// Asks for what a later group will need.
     fn prefetch(&self, _g: usize) {}
-    /// SAFETY: as above.
-    unsafe fn scales(&self, g: usize) -> ([__m512; 2], [__m512; 2]);
+    /// Scale and offset of the group, or the scales of its halves, whose zero is taken off before. SAFETY: as above.
+    unsafe fn scales(&self, g: usize) -> [__m512; 2];
 }
 
 struct Packed<const BITS: u8, const KIND: u8> {
@@ -143,38 +145,33 @@ impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
     }
 
     #[inline(always)]
-    unsafe fn scales(&self, g: usize) -> ([__m512; 2], [__m512; 2]) {
+    unsafe fn scales(&self, g: usize) -> [__m512; 2] {
         // SAFETY: the trait's contract; scale sizes are those of `Layout::scale_bytes`.
         unsafe {
-            let none = _mm512_setzero_ps();
             match KIND {
                 CENTRED => {
                     let d = halves(self.scales.add(g * 32));
-                    ([d, none], [_mm512_mul_ps(_mm512_set1_ps(-self.zero), d), none])
+                    [d, _mm512_mul_ps(_mm512_set1_ps(-self.zero), d)]
                 }
                 OFFSET => {
                     let p = self.scales.add(g * 64);
-                    ([halves(p), none], [halves(p.add(32)), none])
+                    [halves(p), halves(p.add(32))]
                 }
                 SUPER => {
                     let (p, sub) = (self.scales.add(g / 8 * 320), g % 8);
                     let scale = _mm512_mul_ps(halves(p), unsigned(p.add(64 + sub * TILE)));
                     let min = unsigned(p.add(192 + sub * TILE));
-                    let dmin = _mm512_sub_ps(none, halves(p.add(32)));
-                    ([scale, none], [_mm512_mul_ps(dmin, min), none])
+                    let dmin = _mm512_sub_ps(_mm512_setzero_ps(), halves(p.add(32)));
+                    [scale, _mm512_mul_ps(dmin, min)]
                 }
                 _ => {
                     let (p, sub) = (self.scales.add(g / 8 * 288), g % 8 * 2);
                     let d = halves(p);
-                    let mut scale = [none; 2];
-                    let mut offset = [none; 2];
-                    for h in 0..2 {
+                    let scale = |h: usize| {
                         let bytes = _mm_loadu_si128(p.add(32 + (sub + h) * TILE).cast());
-                        let s = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-                        scale[h] = _mm512_mul_ps(d, s);
-                        offset[h] = _mm512_mul_ps(_mm512_set1_ps(-32.0), scale[h]);
-                    }
-                    (scale, offset)
+                        _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)))
+                    };
+                    [scale(0), scale(1)]
                 }
             }
         }
@@ -207,12 +204,11 @@ impl<const H: usize> Source for Unpacked<H> {
     }
 
     #[inline(always)]
-    unsafe fn scales(&self, g: usize) -> ([__m512; 2], [__m512; 2]) {
-        // SAFETY: as above; two scale and two offset registers follow the bytes.
+    unsafe fn scales(&self, g: usize) -> [__m512; 2] {
+        // SAFETY: as above; two registers follow the bytes.
         unsafe {
             let p = self.bytes.add((g - self.start) * UNPACKED + 512).cast::<f32>();
-            let at = |i: usize| _mm512_loadu_ps(p.add(i * 16));
-            if H == 1 { ([at(0), at(0)], [at(2), at(2)]) } else { ([at(0), at(1)], [at(2), at(3)]) }
+            [_mm512_loadu_ps(p), _mm512_loadu_ps(p.add(16))]
         }
     }
 }
@@ -228,11 +224,10 @@ unsafe fn unpack<S: Source>(source: &S, part: &Range<usize>, out: *mut u8) {
             for s in 0..8 {
                 _mm512_store_si512(p.add(s * 64).cast(), S::step(w, s));
             }
-            let (scale, offset) = source.scales(g);
+            let scales = source.scales(g);
             let p = p.add(512).cast::<f32>();
             for h in 0..2 {
-                _mm512_store_ps(p.add(h * 16), scale[h]);
-                _mm512_store_ps(p.add(32 + h * 16), offset[h]);
+                _mm512_store_ps(p.add(h * 16), scales[h]);
             }
         }
     }
@@ -244,7 +239,7 @@ struct Rows {
     q: *const i8,
     scale: *const f32,
     sum32: *const f32,
-    sum16: *const f32,
+    zero16: *const i32,
 }
 
 /// A block of `C` input rows times some groups of one tile, added to what the groups before gave.
@@ -259,21 +254,24 @@ unsafe fn rows<S: Source, const C: usize>(source: &S, part: &Range<usize>, x: Ro
     }
     let steps = 8 / S::HALVES;
     // Pointers that move, for addresses without an index, which cost an operation more each.
-    let (mut q, mut scale, mut sum) = (
-        x.q.wrapping_add(part.start * C * GROUP),
-        x.scale.wrapping_add(part.start * C),
-        if S::HALVES == 1 { x.sum32 } else { x.sum16 }.wrapping_add(part.start * C * S::HALVES),
-    );
+    let start = part.start * C;
+    let (mut q, mut scale) = (x.q.wrapping_add(start * GROUP), x.scale.wrapping_add(start));
+    let (mut sum, mut zero) = (x.sum32.wrapping_add(start), x.zero16.wrapping_add(start * 2));
     for g in part.clone() {
         // SAFETY: the block has `C` rows and these groups (checked by the caller); the source is valid for them.
         unsafe {
             source.prefetch(g);
             let input = |c: usize, s: usize| _mm512_set1_epi32(q.add(c * GROUP + s * 4).cast::<i32>().read_unaligned());
             let w = source.weights(g);
-            let (ws, offset) = source.scales(g);
+            let scales = source.scales(g);
             // Steps outside, rows inside: the multipliers work on `C` sums at a time instead of waiting for one.
             for h in 0..S::HALVES {
                 let mut dot = [_mm512_setzero_si512(); C];
+                if S::HALVES == 2 {
+                    for c in 0..C {
+                        dot[c] = _mm512_set1_epi32(*zero.add(c * 2 + h));
+                    }
+                }
                 if C < 4 && S::HALVES == 1 {
                     // Few rows: two shorter chains each, an exact sum.
                     let mut other = [_mm512_setzero_si512(); C];
@@ -296,12 +294,14 @@ unsafe fn rows<S: Source, const C: usize>(source: &S, part: &Range<usize>, x: Ro
                     }
                 }
                 for c in 0..C {
-                    let (a, sum) = (_mm512_set1_ps(*scale.add(c)), _mm512_set1_ps(*sum.add(c * S::HALVES + h)));
-                    acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[c]), _mm512_mul_ps(ws[h], a), acc[c]);
-                    acc[c] = _mm512_fmadd_ps(offset[h], sum, acc[c]);
+                    let a = _mm512_set1_ps(*scale.add(c));
+                    acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[c]), _mm512_mul_ps(scales[h], a), acc[c]);
+                    if S::HALVES == 1 {
+                        acc[c] = _mm512_fmadd_ps(scales[1], _mm512_set1_ps(*sum.add(c)), acc[c]);
+                    }
                 }
             }
-            (q, scale, sum) = (q.add(C * GROUP), scale.add(C), sum.add(C * S::HALVES));
+            (q, scale, sum, zero) = (q.add(C * GROUP), scale.add(C), sum.add(C), zero.add(C * 2));
         }
     }
     for c in 0..C {
@@ -324,7 +324,7 @@ unsafe fn all_rows<S: Source>(source: &S, part: &Range<usize>, x: &Activations, 
                 q: x.q.as_ptr().add(first * GROUP),
                 scale: x.scale.as_ptr().add(first),
                 sum32: x.sum32.as_ptr().add(first),
-                sum16: x.sum16.as_ptr().add(first * 2),
+                zero16: x.zero16.as_ptr().add(first * 2),
             };
             match block.len() {
                 1 => rows::<S, 1>(source, part, x, out),
@@ -354,53 +354,75 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch([0; CHUNK * UNPACKED])) };
 }
 
-unsafe fn run<S: Source>(source: &S, x: &Activations, out: &mut [[f32; TILE]]) {
-    let groups = x.k / GROUP;
-    if x.block(0).len() <= DIRECT {
-        // SAFETY: forwarded from `tile`.
-        unsafe { all_rows(source, &(0..groups), x, out) };
-        return;
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        let bytes = scratch.0.as_mut_ptr();
-        for start in (0..groups).step_by(CHUNK) {
-            let part = start..groups.min(start + CHUNK);
-            // SAFETY: the scratch holds `CHUNK` groups; the rest is forwarded from `tile`.
-            unsafe {
-                unpack(source, &part, bytes);
-                if S::HALVES == 1 {
-                    all_rows(&Unpacked::<1> { bytes, start }, &part, x, out);
-                } else {
-                    all_rows(&Unpacked::<2> { bytes, start }, &part, x, out);
-                }
-            }
-        }
-    });
+/// Packed tiles, one after the other.
+struct Tiles<'a> {
+    layout: &'a Layout,
+    bytes: &'a [u8],
 }
 
-/// See [`super::portable::tile`]. SAFETY: needs the features of `Tier::Avx512`.
-pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
-    assert!(tile.len() >= layout.groups * layout.payload + layout.scale_bytes);
-    assert!(x.k == layout.groups * GROUP && out.len() == x.n);
-    let payload = tile.as_ptr();
-    let scales = tile[layout.groups * layout.payload..].as_ptr();
-    macro_rules! packed {
-        ($bits:literal, $kind:ident, $zero:expr) => {{
-            let source = Packed::<$bits, $kind> { payload, scales, zero: $zero };
-            // SAFETY: the lengths were checked above, the tier by the caller.
-            unsafe { run(&source, x, out) }
-        }};
+impl Tiles<'_> {
+    fn packed<const BITS: u8, const KIND: u8>(&self, t: usize, zero: f32) -> Packed<BITS, KIND> {
+        let tile = &self.bytes[t * self.layout.tile_bytes..][..self.layout.tile_bytes];
+        let scales = &tile[self.layout.groups * self.layout.payload..][..self.layout.scale_bytes];
+        Packed { payload: tile.as_ptr(), scales: scales.as_ptr(), zero }
     }
-    match (layout.bits, layout.scales) {
-        (Bits::Four, Scales::Centred { zero }) => packed!(4, CENTRED, f32::from(zero)),
-        (Bits::Four, Scales::Offset) => packed!(4, OFFSET, 0.0),
-        (Bits::Four, _) => packed!(4, SUPER, 0.0),
-        (Bits::Five, Scales::Centred { zero }) => packed!(5, CENTRED, f32::from(zero)),
-        (Bits::Five, Scales::Offset) => packed!(5, OFFSET, 0.0),
-        (Bits::Five, _) => packed!(5, SUPER, 0.0),
-        (Bits::Six, _) => packed!(6, SIX, 0.0),
-        (Bits::Eight, Scales::Centred { zero }) => packed!(8, CENTRED, f32::from(zero)),
-        (Bits::Eight, _) => packed!(8, OFFSET, 0.0),
+
+    /// SAFETY: needs the features of `Tier::Avx512`; `BITS` and `KIND` are the layout's.
+    unsafe fn run<const BITS: u8, const KIND: u8>(&self, zero: f32, x: &Activations, out: &mut [[f32; TILE]]) {
+        let groups = self.layout.groups;
+        if x.block(0).len() <= DIRECT {
+            for (t, out) in out.chunks_exact_mut(x.n).enumerate() {
+                // SAFETY: a tile holds what its layout says; the caller's contract.
+                unsafe { all_rows(&self.packed::<BITS, KIND>(t, zero), &(0..groups), x, out) };
+            }
+            return;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let bytes = scratch.0.as_mut_ptr();
+            let (tiles, starts) = (out.len() / x.n, (0..groups).step_by(CHUNK));
+            let mut step = |start: usize, t: usize| {
+                let part = start..groups.min(start + CHUNK);
+                let out = &mut out[t * x.n..(t + 1) * x.n];
+                // SAFETY: as above; the scratch holds `CHUNK` groups.
+                unsafe {
+                    unpack(&self.packed::<BITS, KIND>(t, zero), &part, bytes);
+                    if KIND == SIX {
+                        all_rows(&Unpacked::<2> { bytes, start }, &part, x, out);
+                    } else {
+                        all_rows(&Unpacked::<1> { bytes, start }, &part, x, out);
+                    }
+                }
+            };
+            if x.q.len() > NEAR {
+                // The inputs of some groups stay near for all tiles.
+                starts.for_each(|start| (0..tiles).for_each(|t| step(start, t)));
+            } else {
+                (0..tiles).for_each(|t| starts.clone().for_each(|start| step(start, t)));
+            }
+        });
+    }
+}
+
+/// [`super::portable::tile`] for tiles that follow one another. SAFETY: needs the features of `Tier::Avx512`.
+pub unsafe fn tiles(layout: &Layout, bytes: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
+    assert!(x.k == layout.groups * GROUP && out.len() == bytes.len() / layout.tile_bytes * x.n);
+    if x.n == 0 {
+        return;
+    }
+    let tiles = Tiles { layout, bytes };
+    // SAFETY: the tier is the caller's promise, the formats are the layout's.
+    unsafe {
+        match (layout.bits, layout.scales) {
+            (Bits::Four, Scales::Centred { zero }) => tiles.run::<4, CENTRED>(f32::from(zero), x, out),
+            (Bits::Four, Scales::Offset) => tiles.run::<4, OFFSET>(0.0, x, out),
+            (Bits::Four, _) => tiles.run::<4, SUPER>(0.0, x, out),
+            (Bits::Five, Scales::Centred { zero }) => tiles.run::<5, CENTRED>(f32::from(zero), x, out),
+            (Bits::Five, Scales::Offset) => tiles.run::<5, OFFSET>(0.0, x, out),
+            (Bits::Five, _) => tiles.run::<5, SUPER>(0.0, x, out),
+            (Bits::Six, _) => tiles.run::<6, SIX>(0.0, x, out),
+            (Bits::Eight, Scales::Centred { zero }) => tiles.run::<8, CENTRED>(f32::from(zero), x, out),
+            (Bits::Eight, _) => tiles.run::<8, OFFSET>(0.0, x, out),
+        }
     }
 }
 
@@ -413,11 +435,11 @@ pub unsafe fn quantize(
     q: &mut [i8],
     scale: &mut [f32],
     sum32: &mut [f32],
-    sum16: &mut [f32],
+    zero16: &mut [i32],
 ) {
     let (groups, _) = x.as_chunks::<GROUP>();
     let (q, _) = q.as_chunks_mut::<GROUP>();
-    let (sum16, _) = sum16.as_chunks_mut::<2>();
+    let (zero16, _) = zero16.as_chunks_mut::<2>();
     let magic = _mm512_set1_ps(MAGIC);
     for (g, x) in groups.iter().enumerate() {
         let at = g * height + r;
@@ -443,7 +465,7 @@ pub unsafe fn quantize(
         };
         let (a, b) = (sum(low), sum(high));
         scale[at] = d;
-        sum16[at] = [d * a as f32, d * b as f32];
+        zero16[at] = [-32 * a, -32 * b];
         sum32[at] = d * (a + b) as f32;
     }
 }

@@ -22,6 +22,7 @@ use crate::cpu::{Tier, tiered};
 use crate::format::Format;
 use crate::pool::Pool;
 use std::io;
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// A `[rows][cols]` matrix in the packed layout.
@@ -89,27 +90,30 @@ impl QuantMatrix {
         self.rows.div_ceil(TILE)
     }
 
-    /// Tile `t` times all rows of the input.
-    pub fn tile_product(&self, t: usize, x: &Activations, out: &mut [[f32; TILE]]) {
-        let tile = &self.data.bytes()[t * self.layout.tile_bytes..][..self.layout.tile_bytes];
-        assert!(x.k == self.cols && out.len() == x.n, "input does not match the matrix");
+    /// Some tiles times all rows of the input, `[tile][row]`.
+    pub fn products(&self, tiles: Range<usize>, x: &Activations, out: &mut [[f32; TILE]]) {
+        assert!(x.k == self.cols && out.len() == x.n * tiles.len(), "input does not match the matrix");
+        let size = self.layout.tile_bytes;
+        let bytes = &self.data.bytes()[tiles.start * size..tiles.end * size];
         #[cfg(target_arch = "x86_64")]
-        match Tier::detect() {
+        if Tier::detect() == Tier::Avx512 {
             // SAFETY: the tier was chosen because the processor has these features.
-            Tier::Avx512 => return unsafe { avx512::tile(&self.layout, tile, x, out) },
-            // SAFETY: as above.
-            Tier::Avx2 => return unsafe { avx2::tile(&self.layout, tile, x, out) },
-            Tier::Portable | Tier::Neon => {}
+            return unsafe { avx512::tiles(&self.layout, bytes, x, out) };
         }
-        #[cfg(target_arch = "aarch64")]
-        if Tier::detect() == Tier::Neon {
-            // SAFETY: the tier was chosen because the processor has its instructions.
-            return unsafe { neon::tile(&self.layout, tile, x, out) };
+        for (tile, out) in bytes.chunks_exact(size).zip(out.chunks_exact_mut(x.n.max(1))) {
+            match Tier::detect() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                Tier::Avx2 => unsafe { avx2::tile(&self.layout, tile, x, out) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: as above.
+                Tier::Neon => unsafe { neon::tile(&self.layout, tile, x, out) },
+                _ => portable_tile(&self.layout, tile, x, out),
+            }
         }
-        portable_tile(&self.layout, tile, x, out);
     }
 
-    /// The same by the portable reference, whatever the tier; for tests and self tests.
+    /// Tile `t` by the portable reference, whatever the tier; for tests and self tests.
     pub fn reference_product(&self, t: usize, x: &Activations, out: &mut [[f32; TILE]]) {
         let tile = &self.data.bytes()[t * self.layout.tile_bytes..][..self.layout.tile_bytes];
         assert!(x.k == self.cols && out.len() == x.n, "input does not match the matrix");

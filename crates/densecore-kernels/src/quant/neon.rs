@@ -249,7 +249,7 @@ unsafe fn rows<S: Source, const C: usize, const Q: usize>(
     first: usize,
     out: &mut [[f32; TILE]],
 ) {
-    let (scale, sum32, sum16) = (x.scale.as_ptr(), x.sum32.as_ptr(), x.sum16.as_ptr());
+    let (scale, sum32, zero16) = (x.scale.as_ptr(), x.sum32.as_ptr(), x.zero16.as_ptr());
     let zero = vdupq_n_s32(0);
     // The rows lie in one block: blocks begin at multiples of twelve, and these rows at a multiple of their number.
     let place = x.place(first);
@@ -258,12 +258,16 @@ unsafe fn rows<S: Source, const C: usize, const Q: usize>(
         for g in 0..groups {
             // SAFETY: `first + C` rows of `groups` groups exist in `x` (checked by the caller); the source is valid.
             unsafe {
-                let (mut a, mut start) = ([[vdupq_n_s8(0); 2]; C], [zero; C]);
+                let (mut a, mut start) = ([[vdupq_n_s8(0); 2]; C], [[zero; 2]; C]);
                 for c in 0..C {
                     let q = x.q.as_ptr().add((place.group(g) + c) * GROUP);
                     a[c] = [vld1q_s8(q), vld1q_s8(q.add(16))];
                     if S::WIDE {
-                        start[c] = shift(a[c]);
+                        start[c][0] = shift(a[c]);
+                    }
+                    if S::HALVES == 2 {
+                        let zero = zero16.add((place.group(g) + c) * 2);
+                        start[c] = [vdupq_n_s32(*zero), vdupq_n_s32(*zero.add(1))];
                     }
                 }
                 for q in 0..Q {
@@ -272,7 +276,7 @@ unsafe fn rows<S: Source, const C: usize, const Q: usize>(
                     for c in 0..C {
                         let group = place.group(g) + c;
                         let a_scale = *scale.add(group);
-                        let dots = [half(start[c], &w[..4], a[c][0]), half(zero, &w[4..], a[c][1])];
+                        let dots = [half(start[c][0], &w[..4], a[c][0]), half(start[c][1], &w[4..], a[c][1])];
                         let acc = &mut acc[c][q];
                         if S::HALVES == 1 {
                             let dot = vcvtq_f32_s32(vaddq_s32(dots[0], dots[1]));
@@ -281,7 +285,6 @@ unsafe fn rows<S: Source, const C: usize, const Q: usize>(
                         } else {
                             for h in 0..2 {
                                 *acc = vfmaq_f32(*acc, vcvtq_f32_s32(dots[h]), vmulq_n_f32(ws[h], a_scale));
-                                *acc = vfmaq_n_f32(*acc, offset[h], *sum16.add(group * 2 + h));
                             }
                         }
                     }

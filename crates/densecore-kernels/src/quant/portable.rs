@@ -19,8 +19,7 @@ pub fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE
             for (c, out) in out.iter_mut().enumerate() {
                 let group = x.place(c).group(g);
                 let q = &x.q[group * GROUP..][..GROUP];
-                let sum = if parts == 2 { x.sum16[group * 2 + p] } else { x.sum32[group] };
-                let mut dot = [0i32; TILE];
+                let mut dot = [if parts == 2 { x.zero16[group * 2 + p] } else { 0 }; TILE];
                 for s in steps.clone() {
                     for r in 0..TILE {
                         for b in 0..4 {
@@ -30,7 +29,9 @@ pub fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE
                 }
                 for r in 0..TILE {
                     out[r] = (dot[r] as f32).mul_add(scale[r] * x.scale[group], out[r]);
-                    out[r] = offset[r].mul_add(sum, out[r]);
+                    if parts == 1 {
+                        out[r] = offset[r].mul_add(x.sum32[group], out[r]);
+                    }
                 }
             }
         }
