@@ -77,7 +77,7 @@ impl Rows {
 pub unsafe fn tile(layout: &Layout, format: Format, rows: &[u8], tile: &mut [u8]) {
     let (stride, bytes) = (rows.len() / TILE, format.block_bytes());
     let per_block = format.block_len() / GROUP;
-    assert!(stride == layout.groups / per_block * bytes && stride * TILE <= i32::MAX as usize);
+    assert!(stride == layout.groups / per_block * bytes && i32::try_from(stride * TILE).is_ok());
     assert!(tile.len() >= layout.groups * layout.payload + layout.scale_bytes);
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let rows = Rows { first: rows.as_ptr(), offsets: _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32)) };
