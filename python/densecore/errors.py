@@ -103,7 +103,7 @@ class LimitError(DenseCoreError, ValueError):
 
 
 class OverloadedError(DenseCoreError, RuntimeError):
-    """Other calls hold the room in the key-value cache that this one needs, and it waited as long as it may."""
+    """Others hold the room in the key-value cache that a call needs, and waiting (longer) is not allowed or no use."""
 
 
 class GenerationCancelled(DenseCoreError, RuntimeError):

@@ -30,7 +30,7 @@ class Usage:
     positions: int
     """Positions that went through the model."""
     cached_positions: int
-    """Positions found in a context that was already there."""
+    """Positions not computed: found in the context it went on from, or in blocks kept from prompts that began alike."""
     seconds: float
     """Wall time."""
     waited_seconds: float

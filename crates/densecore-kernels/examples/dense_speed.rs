@@ -64,7 +64,7 @@ fn main() {
             let seconds = best(|call| {
                 let m = &matrices[call % copies];
                 let prepared = input.prepare(&pool, &x, n, &[], &[m]);
-                products(&pool, prepared, &[(m, Output::new(&mut y, height))]);
+                products(&pool, prepared, &mut [(m, Output::new(&mut y, height))]);
             });
             let flops = 2.0 * (n * height * width) as f64 / 1e9;
             print!(" n={n} {:.0} Gflop/s {:.1} GB/s", flops / seconds, matrices[0].bytes() as f64 / seconds / 1e9);

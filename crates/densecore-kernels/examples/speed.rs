@@ -56,7 +56,7 @@ fn main() {
             let seconds = best(&mut || {
                 let Some(m) = next.next() else { return };
                 let prepared = input.prepare(&pool, &x, n, &[], &[m]);
-                products(&pool, prepared, &[(m, Output::new(&mut y, rows))]);
+                products(&pool, prepared, &mut [(m, Output::new(&mut y, rows))]);
             });
             let gops = 2.0 * (n * rows * cols) as f64 / seconds / 1e9;
             print!(" n={n}: {gops:.0} Gop/s {:.1} GB/s;", matrices[0].bytes() as f64 / seconds / 1e9);

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 
 /// A fixed block of bytes; reads borrow it, writes need exclusive access.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Buffer {
     map: Option<MmapMut>,
 }
@@ -37,22 +37,16 @@ impl Buffer {
 
 /// Floats of one forward pass. Products write them a few columns at a time, a row in every other page: with small pages
 /// that takes longer to address than to compute.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Floats {
     data: Buffer,
-}
-
-impl Default for Floats {
-    fn default() -> Self {
-        Self { data: Buffer { map: None } }
-    }
 }
 
 impl Floats {
     /// Room for `len` floats, zero where the room is new; what was there before is lost when it grows.
     pub fn grow(&mut self, len: usize) -> io::Result<()> {
         if self.len() < len {
-            self.data = Buffer { map: None };
+            self.data = Buffer::default();
             self.data = Buffer::zeroed(len * size_of::<f32>())?;
         }
         Ok(())
@@ -62,7 +56,8 @@ impl Floats {
 impl Deref for Floats {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        let bytes = self.data.bytes();
+        // Nothing has no address that floats may have.
+        let Some(bytes) = self.data.map.as_deref() else { return &[] };
         // SAFETY: maps are aligned to pages, any bits are a float, and the length is rounded down.
         unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<f32>()) }
     }
@@ -70,7 +65,7 @@ impl Deref for Floats {
 
 impl DerefMut for Floats {
     fn deref_mut(&mut self) -> &mut [f32] {
-        let bytes = self.data.bytes_mut();
+        let Some(bytes) = self.data.map.as_deref_mut() else { return &mut [] };
         // SAFETY: as above; the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<f32>()) }
     }

@@ -80,7 +80,9 @@ impl Input {
     ) -> Prepared<'a> {
         let k = matrices[0].cols();
         assert!(x.len() >= n * k, "input is shorter than {n} rows of {k}");
-        if matrices.iter().any(|m| m.is_quant()) {
+        assert!(precise.iter().all(|&row| row < n), "a precise row beyond {n} rows");
+        let quantised = matrices.iter().any(|m| m.is_quant());
+        if quantised {
             self.q.resize(n + precise.len(), k);
             let parts: Vec<_> = self.q.parts().into_iter().map(std::sync::Mutex::new).collect();
             pool.run(parts.len(), &|i| {
@@ -93,10 +95,11 @@ impl Input {
                 self.q.quantize_rest(&x[row * k..(row + 1) * k], row, n + j);
             }
         }
-        if n > FEW && matrices.iter().any(|m| !m.is_quant()) {
+        let interleaved = n > FEW && matrices.iter().any(|m| !m.is_quant());
+        if interleaved {
             self.panels.take(pool, n, &[(x, k)]);
         }
-        Prepared { x, q: &self.q, panels: &self.panels, n, k, precise }
+        Prepared { x, q: quantised.then_some(&self.q), panels: interleaved.then_some(&self.panels), n, k, precise }
     }
 }
 
@@ -104,8 +107,8 @@ impl Input {
 #[derive(Debug, Clone, Copy)]
 pub struct Prepared<'a> {
     x: &'a [f32],
-    q: &'a Activations,
-    panels: &'a Panels,
+    q: Option<&'a Activations>,
+    panels: Option<&'a Panels>,
     n: usize,
     k: usize,
     precise: &'a [usize],
@@ -127,13 +130,15 @@ impl<'a> Output<'a> {
 
     /// Whether `n` rows of `width` fit.
     pub(crate) fn holds(&self, n: usize, width: usize) -> bool {
-        n == 0 || (self.stride >= width && self.len >= (n - 1) * self.stride + width)
+        let needed = n.checked_sub(1).map(|n| n.checked_mul(self.stride).and_then(|last| last.checked_add(width)));
+        needed.is_none_or(|needed| self.stride >= width && needed.is_some_and(|needed| self.len >= needed))
     }
 
     /// Copies the first `rows` rows of results `[unit][apart][16]` to rows `first..` and columns `16 * unit..`, as far
     /// as there are `width`.
     ///
-    /// SAFETY: these rows must fit (see [`Output::holds`]) and nobody else may write these columns meanwhile.
+    /// SAFETY: these rows must fit (see [`Output::holds`]), every unit must begin before `width`, and nobody else may
+    /// write these columns meanwhile.
     pub(crate) unsafe fn put(
         &self,
         first: usize,
@@ -160,8 +165,16 @@ impl<'a> Output<'a> {
         }
     }
 }
-// SAFETY: tasks write disjoint columns, see `products`.
-unsafe impl Sync for Output<'_> {}
+/// Jobs that the threads of one product share; nobody else has them meanwhile.
+struct Jobs<'a, 'b>(&'a [(&'a Matrix, Output<'b>)]);
+
+impl<'a, 'b> Jobs<'a, 'b> {
+    fn all(&self) -> &'a [(&'a Matrix, Output<'b>)] {
+        self.0
+    }
+}
+// SAFETY: tasks write disjoint columns, see `products`, which borrowed the outputs exclusively.
+unsafe impl Sync for Jobs<'_, '_> {}
 
 thread_local! {
     /// Some tiles' results for all rows, before they go to their places.
@@ -219,17 +232,20 @@ impl Cut {
 
 /// `output = x Wᵀ` for each job, in one parallel region. Every output element is computed by one fixed sequence of
 /// operations, whatever the number of rows, threads or jobs.
-pub fn products(pool: &Pool, x: Prepared<'_>, jobs: &[(&Matrix, Output<'_>)]) {
-    for (matrix, out) in jobs {
+pub fn products(pool: &Pool, x: Prepared<'_>, jobs: &mut [(&Matrix, Output<'_>)]) {
+    for (matrix, out) in jobs.iter() {
         assert!(matrix.cols() == x.k, "input width does not match the matrix");
         assert!(out.holds(x.n, matrix.rows()), "output is too small");
+        assert!(!matrix.is_quant() || x.q.is_some(), "the input was not prepared for a quantised matrix");
+        assert!(matrix.is_quant() || x.n <= FEW || x.panels.is_some(), "the input was not prepared for a dense matrix");
     }
     if x.n == 0 {
         return;
     }
     let tiles: Vec<usize> = jobs.iter().map(|(m, _)| m.rows().div_ceil(TILE)).collect();
     let total: usize = tiles.iter().sum();
-    let dense = jobs.iter().any(|(m, _)| !m.is_quant());
+    let jobs = Jobs(jobs);
+    let dense = jobs.all().iter().any(|(m, _)| !m.is_quant());
     // Few dense rows read four tiles at a time, many read two, and then every task costs a pass over the input.
     let cut = match (dense, x.n > FEW) {
         (false, _) => Cut::new(pool, total, 1, 8, 64),
@@ -239,7 +255,7 @@ pub fn products(pool: &Pool, x: Prepared<'_>, jobs: &[(&Matrix, Output<'_>)]) {
     pool.run(cut.tasks, &|task| {
         let part = cut.part(task);
         let mut start = 0;
-        for ((matrix, out), &tiles) in jobs.iter().zip(&tiles) {
+        for ((matrix, out), &tiles) in jobs.all().iter().zip(&tiles) {
             let mine = part.start.clamp(start, start + tiles) - start..part.end.clamp(start, start + tiles) - start;
             start += tiles;
             if mine.is_empty() {
@@ -260,7 +276,9 @@ fn quant_products(matrix: &QuantMatrix, x: Prepared<'_>, tiles: Range<usize>, ou
     for t in tiles.clone().step_by(some) {
         let tiles = t..tiles.end.min(t + some);
         results(tiles.len() * rows, |results| {
-            matrix.products(tiles, x.q, results);
+            if let Some(q) = x.q {
+                matrix.products(tiles, q, results);
+            }
             for results in results.chunks_exact_mut(rows) {
                 for (j, &row) in x.precise.iter().enumerate() {
                     let rest = results[x.n + j];
@@ -279,10 +297,9 @@ fn dense_products(matrix: &DenseMatrix, x: Prepared<'_>, tiles: Range<usize>, ou
         for first in (0..x.n).step_by(ROWS) {
             let rows = ROWS.min(x.n - first);
             results(tiles.len() * rows, |results| {
-                if x.n > FEW {
-                    matrix.product(tiles.clone(), &x.panels.all()[first * x.k..], rows, results);
-                } else {
-                    matrix.product_of_few(tiles.clone(), x.x, rows, results);
+                match x.panels {
+                    Some(panels) => matrix.product(tiles.clone(), &panels.all()[first * x.k..], rows, results),
+                    None => matrix.product_of_few(tiles.clone(), x.x, rows, results),
                 }
                 // SAFETY: as above.
                 unsafe { out.put(first, rows, rows, t, matrix.rows(), results) };

@@ -27,7 +27,7 @@ pub fn transposed_products(
     assert!(out.holds(n, width), "output is too small");
     let parts: Vec<(&[f32], usize)> = terms.iter().map(|(m, dy)| (*dy, m.rows())).collect();
     panels.take(pool, n, &parts);
-    let (panels, out) = (panels.all(), &*out);
+    let (panels, out) = (panels.all(), Shared(out));
     // Pairs of units are whole groups of quantised weights.
     let cut = Cut::new(pool, width.div_ceil(TILE), 2, 4, UNITS);
     pool.run(cut.tasks, &|task| {
@@ -46,8 +46,19 @@ pub fn transposed_products(
                     start += n * matrix.rows();
                 }
                 // SAFETY: it fits, see above, and these columns belong to this task alone.
-                unsafe { out.put(first, rows, rows, units.start, width, results) };
+                unsafe { out.get().put(first, rows, rows, units.start, width, results) };
             });
         }
     });
 }
+
+/// An output that the threads of one product share; nobody else has it meanwhile.
+struct Shared<'a, 'b>(&'a Output<'b>);
+
+impl<'a, 'b> Shared<'a, 'b> {
+    fn get(&self) -> &'a Output<'b> {
+        self.0
+    }
+}
+// SAFETY: tasks write disjoint columns of an output that was borrowed exclusively.
+unsafe impl Sync for Shared<'_, '_> {}

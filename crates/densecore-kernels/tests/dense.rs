@@ -82,7 +82,7 @@ fn dense_products_equal_their_definition_in_any_company() {
                 let prepared = input.prepare(&pool, &x, n, &[], &[&matrix]);
                 let stride = rows + 3;
                 let mut y = vec![7.0; n * stride];
-                products(&pool, prepared, &[(&matrix, Output::new(&mut y, stride))]);
+                products(&pool, prepared, &mut [(&matrix, Output::new(&mut y, stride))]);
                 for (i, y) in y.chunks_exact(stride).enumerate() {
                     for r in 0..rows {
                         let (x, w) = (|k: usize| x[i * cols + k], |k: usize| w[r * cols + k]);
@@ -110,16 +110,16 @@ fn many_rows_and_several_jobs_equal_single_rows() {
         let all: Vec<&Matrix> = matrices.iter().collect();
         let mut input = Input::default();
         let prepared = input.prepare(&pool, &x, n, &[0], &all);
-        let jobs: Vec<_> =
+        let mut jobs: Vec<_> =
             all.iter().zip(&mut together).zip(shapes).map(|((&m, y), rows)| (m, Output::new(y, rows))).collect();
-        products(&pool, prepared, &jobs);
+        products(&pool, prepared, &mut jobs);
         drop(jobs);
         for (j, &rows) in shapes.iter().enumerate() {
             for i in (0..n).step_by(61).chain([767, 768, n - 1]) {
                 let mut alone = vec![0.0; rows];
                 let mut input = Input::default();
                 let prepared = input.prepare(&pool, &x[i * cols..(i + 1) * cols], 1, &[], &[&matrices[j]]);
-                products(&pool, prepared, &[(&matrices[j], Output::new(&mut alone, rows))]);
+                products(&pool, prepared, &mut [(&matrices[j], Output::new(&mut alone, rows))]);
                 assert_eq!(alone, together[j][i * rows..(i + 1) * rows], "{format:?}, job {j}, row {i}");
             }
         }

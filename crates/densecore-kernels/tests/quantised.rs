@@ -3,7 +3,7 @@
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use densecore_kernels::{Activations, Format, Input, Matrix, Output, Pool, QuantMatrix, TILE, products};
+use densecore_kernels::{Activations, Format, GROUP, Input, Matrix, Output, Pool, QuantMatrix, TILE, products};
 
 const FORMATS: [(Format, GgmlDType); 8] = [
     (Format::Q4_0, GgmlDType::Q4_0),
@@ -64,7 +64,7 @@ fn products_equal_the_reference_and_do_not_depend_on_company() {
             let mut input = Input::default();
             let prepared = input.prepare(&pool, &x, n, &[], &[&matrix]);
             let mut y = vec![0.0; n * rows];
-            products(&pool, prepared, &[(&matrix, Output::new(&mut y, rows))]);
+            products(&pool, prepared, &mut [(&matrix, Output::new(&mut y, rows))]);
             // Against decoded weights: only the 8-bit inputs may differ.
             for i in 0..n {
                 for r in 0..rows {
@@ -83,9 +83,68 @@ fn products_equal_the_reference_and_do_not_depend_on_company() {
                 let mut input = Input::default();
                 let prepared = input.prepare(&pool, &x, n, &[], &[&matrix]);
                 let mut part = vec![0.0; n * rows];
-                products(&pool, prepared, &[(&matrix, Output::new(&mut part, rows))]);
+                products(&pool, prepared, &mut [(&matrix, Output::new(&mut part, rows))]);
                 assert_eq!(part, y[..n * rows], "{format:?} rows {n}");
             }
+        }
+    }
+}
+
+#[test]
+fn precise_rows_are_the_same_in_any_company_and_better_than_others() {
+    let pool = Pool::new(3);
+    for (format, kind) in FORMATS {
+        let (rows, cols) = (40, 512);
+        let (bytes, values) = weights(kind, rows, cols, 17);
+        let matrix = Matrix::pack(&pool, format, rows, cols, &bytes).unwrap();
+        // One component drowns the others of its group.
+        let mut x = random(25 * cols, 23);
+        x.iter_mut().step_by(GROUP).for_each(|v| *v *= 1000.0);
+        let run = |x: &[f32], precise: &[usize]| {
+            let n = x.len() / cols;
+            let (mut input, mut y) = (Input::default(), vec![0.0; n * rows]);
+            let prepared = input.prepare(&pool, x, n, precise, &[&matrix]);
+            products(&pool, prepared, &mut [(&matrix, Output::new(&mut y, rows))]);
+            y
+        };
+        let error = |y: &[f32], row: usize| -> f64 {
+            let truth = |r: usize| -> f64 {
+                (0..cols).map(|k| f64::from(x[row * cols + k]) * f64::from(values[r * cols + k])).sum()
+            };
+            (0..rows).map(|r| (f64::from(y[row * rows + r]) - truth(r)).powi(2)).sum::<f64>().sqrt()
+        };
+        // The rests come behind the rows, in the last block or in one of their own.
+        for n in [1, 2, 10, 11, 12, 13, 23, 24, 25] {
+            let precise = if n == 1 { vec![0] } else { vec![0, n - 1] };
+            let (plain, better) = (run(&x[..n * cols], &[]), run(&x[..n * cols], &precise));
+            for row in 0..n {
+                let (all, part) = (&better[row * rows..][..rows], &plain[row * rows..][..rows]);
+                if precise.contains(&row) {
+                    assert_eq!(all, run(&x[row * cols..][..cols], &[0]), "{format:?}, row {row} of {n}");
+                    assert!(error(&better, row) < 0.1 * error(&plain, row), "{format:?}, row {row} of {n}");
+                } else {
+                    assert_eq!(all, part, "{format:?}, row {row} of {n}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_larger_than_the_caches_change_nothing() {
+    let pool = Pool::new(2);
+    for (format, kind) in FORMATS {
+        let (rows, cols, n) = (70, 9216, 61);
+        let (bytes, _) = weights(kind, rows, cols, 5);
+        let matrix = QuantMatrix::pack(&pool, format, rows, cols, &bytes).unwrap();
+        let mut x = Activations::default();
+        x.quantize(&random(n * cols, 6), n, cols);
+        let mut all = vec![[f32::NAN; TILE]; n * matrix.tiles()];
+        matrix.products(0..matrix.tiles(), &x, &mut all);
+        for (t, fast) in all.chunks_exact(n).enumerate() {
+            let mut reference = vec![[0f32; TILE]; n];
+            matrix.reference_product(t, &x, &mut reference);
+            assert!(fast == reference, "{format:?}, tile {t}");
         }
     }
 }

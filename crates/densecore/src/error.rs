@@ -150,7 +150,7 @@ pub enum Error {
         /// What to change.
         remedy: String,
     },
-    /// Others hold the room in the key-value cache that a call needs, and it waited as long as it may.
+    /// Others hold the room in the key-value cache that a call needs, and waiting (longer) is not allowed or no use.
     #[error("the key-value cache is full: {needed} positions are needed, {free} of {total} are free; {why}")]
     Overloaded {
         /// Positions the call may come to hold, beyond those of its context.

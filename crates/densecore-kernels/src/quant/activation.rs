@@ -50,6 +50,7 @@ impl Activations {
 
     /// Quantises all rows, `x` being `[n][k]`.
     pub fn quantize(&mut self, x: &[f32], n: usize, k: usize) {
+        assert!(x.len() >= n * k, "input is shorter than {n} rows of {k}");
         self.resize(n, k);
         self.parts().iter_mut().for_each(|part| part.quantize(x));
     }
@@ -199,7 +200,9 @@ fn quantize_body(
             out[at][i] = low[i] as i8;
             out[at][i + 16] = high[i] as i8;
         }
-        let (a, b) = (low.iter().sum::<i32>(), high.iter().sum::<i32>());
+        // Of the bytes, which is another number if the input was none.
+        let sum = |half: &[i8]| half.iter().map(|&q| i32::from(q)).sum::<i32>();
+        let (a, b) = (sum(&out[at][..16]), sum(&out[at][16..]));
         scale[at] = d;
         halves[at] = [-32 * a, -32 * b];
         sum32[at] = d * (a + b) as f32;

@@ -1,7 +1,7 @@
 //! Packed products with 512-bit 8-bit dot products (VNNI).
 //!
-//! Few input rows read the packed payload straight into registers; many first unpack a tile to bytes that stay in
-//! the first-level cache and are read once per block of eight rows. Both run the same operations in the same order.
+//! Low blocks of input rows read the packed payload straight into registers; for higher ones some groups at a time are
+//! unpacked to bytes that stay in the first-level cache. Both run the same operations in the same order.
 
 use super::activation::{Activations, BLOCK, GROUP, MAGIC, scale_of};
 use super::layout::{Bits, Layout, Scales, TILE};

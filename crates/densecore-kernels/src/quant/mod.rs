@@ -25,6 +25,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Mutex;
 
+/// Tiles a thread packs at a time.
+const STRETCH: usize = 16;
+
 /// A `[rows][cols]` matrix in the packed layout.
 #[derive(Debug)]
 pub struct QuantMatrix {
@@ -52,19 +55,22 @@ impl QuantMatrix {
         let mut data = Buffer::zeroed(rows.div_ceil(TILE) * layout.tile_bytes)?;
         let tiles: Vec<Mutex<&mut [u8]>> =
             data.bytes_mut().chunks_exact_mut(layout.tile_bytes).map(Mutex::new).collect();
-        pool.run(tiles.len(), &|t| {
-            let Ok(mut tile) = tiles[t].lock() else { return };
-            let first = t * TILE;
-            #[cfg(target_arch = "x86_64")]
-            if Tier::detect() == Tier::Avx512 && first + TILE <= rows {
-                let rows = &bytes[first * row_bytes..][..TILE * row_bytes];
-                // SAFETY: the tier was chosen because the processor has these features.
-                unsafe { pack512::tile(&layout, format, rows, &mut tile) };
-                return;
+        // Stretches of tiles, so that what is read ahead is read by this thread.
+        pool.run(tiles.len().div_ceil(STRETCH), &|task| {
+            for t in task * STRETCH..tiles.len().min((task + 1) * STRETCH) {
+                let Ok(mut tile) = tiles[t].lock() else { return };
+                let first = t * TILE;
+                #[cfg(target_arch = "x86_64")]
+                if Tier::detect() == Tier::Avx512 && first + TILE <= rows {
+                    let rows = &bytes[first * row_bytes..][..TILE * row_bytes];
+                    // SAFETY: the tier was chosen because the processor has these features.
+                    unsafe { pack512::tile(&layout, format, rows, &mut tile) };
+                    continue;
+                }
+                let rows: Vec<&[u8]> =
+                    (first..rows.min(first + TILE)).map(|r| &bytes[r * row_bytes..][..row_bytes]).collect();
+                pack_tile(&layout, format, &rows, &mut tile);
             }
-            let rows: Vec<&[u8]> =
-                (first..rows.min(first + TILE)).map(|r| &bytes[r * row_bytes..][..row_bytes]).collect();
-            pack_tile(&layout, format, &rows, &mut tile);
         });
         drop(tiles);
         Ok(Self { rows, cols, layout, data })

@@ -201,7 +201,7 @@ impl Model {
                 usage.emitted_tokens = w.ids.len();
                 usage.positions = s.computed;
                 usage.cached_positions += s.found;
-                usage.waited_seconds = s.waited();
+                usage.waited_seconds = if s.is_admitted() { s.waited() } else { usage.seconds };
                 Generation {
                     text: w.text,
                     ids: w.ids,

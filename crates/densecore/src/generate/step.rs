@@ -8,7 +8,10 @@ use crate::model::room::Promise;
 use crate::pool::call::Call;
 use crate::vertex::Model;
 use densecore_kernels::attention::SPAN;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a sequence waits for the next block that another computes.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A sequence on its way through the model.
 #[derive(Debug)]
@@ -214,6 +217,7 @@ impl Model {
         layers: usize,
         seen: &mut Seen<'_>,
     ) -> Result<usize> {
+        let mut seen_before = (0, Instant::now());
         let mut order = loop {
             call.cancel().check()?;
             let (mut order, mut awaited) = (Vec::new(), None);
@@ -225,10 +229,15 @@ impl Model {
                     None => order.push(i),
                 }
             }
-            match awaited {
-                Some(key) if order.is_empty() => call.wait_for_block(&key),
-                _ => break order,
+            let Some(key) = awaited.filter(|_| order.is_empty()) else { break order };
+            // Others may be slow, or never come to it: who sees no block come for a while computes it too.
+            let there: usize = sequences.iter().map(|s| s.cache.len()).sum();
+            if there != seen_before.0 {
+                seen_before = (there, Instant::now());
+            } else if seen_before.1.elapsed() > PATIENCE {
+                break (0..sequences.len()).filter(|&i| sequences[i].at_work() && sequences[i].pending() > 0).collect();
             }
+            call.wait_for_block(&key);
         };
         if order.is_empty() {
             return Ok(0);

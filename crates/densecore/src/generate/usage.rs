@@ -13,7 +13,7 @@ pub struct Usage {
     pub latent_steps: usize,
     /// Positions that went through the model.
     pub positions: usize,
-    /// Positions found in a context that was already there.
+    /// Positions not computed: found in the context it went on from, or in blocks kept from prompts that began alike.
     pub cached_positions: usize,
     /// Wall time (seconds).
     pub seconds: f64,

@@ -43,8 +43,8 @@ impl Attention {
         let (qw, kw) = (self.q.rows(), self.k.rows());
         let (q, k, v) = (&mut ws.q[..n * qw], &mut ws.k[..n * kw], &mut ws.v[..n * kw]);
         let input = ws.input.prepare(pool, &ws.normed, n, &ws.precise, &[&self.q, &self.k, &self.v]);
-        let jobs = [(&self.q, Output::new(q, qw)), (&self.k, Output::new(k, kw)), (&self.v, Output::new(v, kw))];
-        products(pool, input, &jobs);
+        let mut jobs = [(&self.q, Output::new(q, qw)), (&self.k, Output::new(k, kw)), (&self.v, Output::new(v, kw))];
+        products(pool, input, &mut jobs);
         if let Some(biases) = &self.biases {
             for (x, bias) in [(&mut *q, &biases.q), (&mut *k, &biases.k), (&mut *v, &biases.v)] {
                 pool.rows(x, bias.len(), 16, &|_, rows| {
@@ -68,7 +68,7 @@ impl Attention {
         attend(pool, heads, layer, q, works, mixed);
         let out = &mut ws.out[..n * self.o.rows()];
         let input = ws.input.prepare(pool, mixed, n, &ws.precise, &[&self.o]);
-        products(pool, input, &[(&self.o, Output::new(out, self.o.rows()))]);
+        products(pool, input, &mut [(&self.o, Output::new(out, self.o.rows()))]);
         Ok(())
     }
 }

@@ -126,6 +126,11 @@ impl Cache {
         if len > self.len { len.div_ceil(SPAN) - self.len / SPAN } else { 0 }
     }
 
+    /// Blocks held by this cache and the shelf alone.
+    pub(crate) fn shelved(&self) -> usize {
+        self.blocks.iter().filter(|block| Arc::strong_count(block) == 2).count()
+    }
+
     /// Blocks held.
     pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()

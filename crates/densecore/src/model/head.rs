@@ -24,6 +24,6 @@ impl Head {
         logits.resize(n * vocab, 0.0);
         let mut input = Input::default();
         let prepared = input.prepare(pool, finals, n, &[], &[&self.matrix]);
-        products(pool, prepared, &[(&self.matrix, Output::new(logits, vocab))]);
+        products(pool, prepared, &mut [(&self.matrix, Output::new(logits, vocab))]);
     }
 }

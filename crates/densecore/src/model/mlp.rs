@@ -17,12 +17,12 @@ impl Mlp {
         let (n, m) = (ws.rows, self.gate.rows());
         let (gate, up) = (&mut ws.gate[..n * m], &mut ws.up[..n * m]);
         let input = ws.input.prepare(pool, &ws.normed, n, &ws.precise, &[&self.gate, &self.up]);
-        products(pool, input, &[(&self.gate, Output::new(gate, m)), (&self.up, Output::new(up, m))]);
+        products(pool, input, &mut [(&self.gate, Output::new(gate, m)), (&self.up, Output::new(up, m))]);
         pool.rows(gate, m, (8192 / m).max(1), &|first, gate| {
             vector::silu_mul(gate, &up[first * m..]);
         });
         let out = &mut ws.out[..n * self.down.rows()];
         let input = ws.input.prepare(pool, gate, n, &ws.precise, &[&self.down]);
-        products(pool, input, &[(&self.down, Output::new(out, self.down.rows()))]);
+        products(pool, input, &mut [(&self.down, Output::new(out, self.down.rows()))]);
     }
 }

@@ -82,10 +82,16 @@ impl Prefixes {
         drop(gone);
     }
 
-    /// Lets go of up to `count` blocks that nobody else holds; returns how many there were.
+    /// Lets go of `count` blocks that nobody else holds, if there are so many; returns how many went.
     pub fn evict(&self, count: usize) -> usize {
         // A block on the shelf alone is reached through the shelf alone: it cannot be taken while this lock is held.
-        let gone = self.lock().take_oldest(count, |kept| Arc::strong_count(&kept.block) == 1);
+        let free = |kept: &Kept| Arc::strong_count(&kept.block) == 1;
+        let mut shelf = self.lock();
+        if shelf.blocks.values().filter(|kept| free(kept)).count() < count {
+            return 0;
+        }
+        let gone = shelf.take_oldest(count, free);
+        drop(shelf);
         gone.len()
     }
 

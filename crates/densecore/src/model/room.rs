@@ -36,6 +36,8 @@ struct Line {
     tickets: u64,
     /// Callers of the line that wait and have not begun.
     waiting: usize,
+    /// The first place was told that there is no room for it.
+    short: bool,
     /// Changes when a promise ends or a place is left.
     version: u64,
 }
@@ -93,6 +95,11 @@ impl Room {
         }
     }
 
+    /// Whether the first in line was told to wait.
+    pub fn is_short(&self) -> bool {
+        self.lock().short
+    }
+
     fn changed(&self, change: impl FnOnce(&mut Line)) {
         let mut line = self.lock();
         change(&mut line);
@@ -111,6 +118,8 @@ pub(crate) struct Place {
     geometry: Arc<Geometry>,
     ticket: u64,
     waits: bool,
+    /// Since when nothing is at work that would make room.
+    hopeless: Option<Instant>,
     /// When the line was joined.
     pub since: Instant,
 }
@@ -122,7 +131,7 @@ impl Place {
         let ticket = line.tickets;
         line.tickets += 1;
         line.places.push_back(ticket);
-        Self { geometry: Arc::clone(geometry), ticket, waits: false, since: Instant::now() }
+        Self { geometry: Arc::clone(geometry), ticket, waits: false, hopeless: None, since: Instant::now() }
     }
 
     /// Whether others were here first; if so, what the line looks like.
@@ -150,6 +159,19 @@ impl Place {
         Asked::Taken
     }
 
+    /// Has waited for `grace` while nothing was at work.
+    pub fn is_hopeless(&mut self, grace: Duration) -> bool {
+        self.hopeless.get_or_insert_with(Instant::now).elapsed() >= grace
+    }
+
+    /// The first place is told that there is no room for it.
+    pub fn is_refused(&mut self, hopeless: bool) {
+        if !hopeless {
+            self.hopeless = None;
+        }
+        self.geometry.room.lock().short = true;
+    }
+
     /// Counts as waiting from now on; false if `most` others do.
     pub fn may_wait(&mut self, most: usize) -> bool {
         if !self.waits {
@@ -174,7 +196,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.begin();
-        self.geometry.room.changed(|line| line.places.retain(|&t| t != self.ticket));
+        self.geometry.room.changed(|line| {
+            line.short &= line.places.front() != Some(&self.ticket);
+            line.places.retain(|&t| t != self.ticket);
+        });
     }
 }
 

@@ -3,8 +3,8 @@
 use super::cache::Cache;
 use super::config::ModelConfig;
 use super::rope::Angles;
-use crate::error::{Error, Result};
 use densecore_kernels::{Floats, Input, Pool, vector};
+use std::io;
 
 /// The rows one sequence brings to a step. They follow those of the sequence before.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     /// Room for `rows` rows; only ever grows, but for `x`, whose length is the batch.
-    pub fn resize(&mut self, config: &ModelConfig, rows: usize) -> Result<()> {
+    pub fn resize(&mut self, config: &ModelConfig, rows: usize) -> io::Result<()> {
         let widths = [
             (&mut self.normed, config.width),
             (&mut self.out, config.width),
@@ -48,13 +48,7 @@ impl Workspace {
             (&mut self.up, config.mlp_width),
         ];
         for (buffer, width) in widths {
-            let needed = (rows * width).div_ceil(1 << 18);
-            buffer.grow(rows * width).map_err(|_| Error::Memory {
-                what: format!("the activations of {rows} positions"),
-                needed: needed as u64,
-                available: 0,
-                remedy: "free memory, or bring fewer positions at once".into(),
-            })?;
+            buffer.grow(rows * width)?;
         }
         self.x.resize(rows * config.width, 0.0);
         self.rows = rows;

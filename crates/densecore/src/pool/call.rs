@@ -16,7 +16,10 @@ use crate::model::room::{Asked, LOOK_UP, Place, Promise};
 use crate::vertex::Model;
 use densecore_kernels::attention::SPAN;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a caller waits while nothing is at work that would make room: others hold contexts between two calls.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// One call of the engine that runs layers.
 pub(crate) struct Call<'a> {
@@ -85,6 +88,9 @@ impl<'a> Call<'a> {
                 continue;
             }
             if sequences.iter().any(Sequence::at_work) {
+                if let (Asked::Short { hopeless, .. }, Some(place)) = (asked, &mut self.place) {
+                    place.is_refused(hopeless);
+                }
                 return Ok(());
             }
             let needed = sequences[first..end].iter().map(Sequence::missing).sum::<usize>().max(largest);
@@ -109,8 +115,8 @@ impl<'a> Call<'a> {
             }
             sequences.iter_mut().for_each(Sequence::catch_up);
             let needed: usize = sequences.iter().map(Sequence::missing).sum();
-            // Blocks found are held now and given back with the others.
-            let found: usize = sequences.iter().map(|s| s.found / SPAN).sum();
+            // Blocks found are held now and given back with the others, but for those that contexts hold too.
+            let found: usize = sequences.iter().filter(|s| s.found > 0).map(|s| s.cache.shelved()).sum();
             match place.ask(needed, largest.saturating_sub(found)) {
                 // What was only kept for later makes room first.
                 Asked::Short { by, .. } if geometry.prefixes.evict(by) > 0 => {}
@@ -152,13 +158,23 @@ impl<'a> Call<'a> {
         self.seat = None;
         let (geometry, limits) = (self.model.geometry(), self.model.limits());
         let place = self.place.get_or_insert_with(|| Place::join(geometry));
+        let grace = if limits.queue == 0 { Duration::ZERO } else { GRACE.min(limits.queue_wait) };
         let version = match asked {
-            Asked::Short { hopeless: true, .. } => {
+            Asked::Short { hopeless: true, .. } if place.is_hopeless(grace) => {
                 let why = "no call is at work that would make room: drop contexts you no longer need, or load with a \
                            larger cache_bytes";
                 return Err(overloaded(geometry, needed, why.into()));
             }
-            Asked::Short { version, .. } | Asked::Behind { version } => version,
+            Asked::Short { version, hopeless, .. } => {
+                place.is_refused(hopeless);
+                version
+            }
+            // Who is in front is about to be told; until then nobody waits for room.
+            Asked::Behind { version } if !geometry.room.is_short() => {
+                geometry.room.wait(version);
+                return Ok(());
+            }
+            Asked::Behind { version } => version,
             Asked::Taken => return Ok(()),
         };
         if !self.begun {

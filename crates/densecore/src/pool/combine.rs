@@ -48,13 +48,14 @@ impl<T> Combiner<T> {
                 continue;
             }
             state.leading = true;
-            state = self.lead(state, expected, choose, work);
+            state = self.lead(state, ticket, expected, choose, work);
         }
     }
 
     fn lead<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<T>>,
+        own: u64,
         expected: usize,
         choose: &dyn Fn(&[&T]) -> usize,
         work: &dyn Fn(&mut [T]),
@@ -74,6 +75,8 @@ impl<T> Combiner<T> {
         state.leading = false;
         self.changed.notify_all();
         if let Err(panic) = outcome {
+            // Nobody will come for it.
+            state.done.retain(|done| done.0 != own);
             drop(state);
             resume_unwind(panic);
         }

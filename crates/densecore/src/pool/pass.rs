@@ -106,10 +106,15 @@ impl Meeting {
             _ => Cancel::default(),
         };
         let ws = &mut *self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        for item in &mut going {
-            item.outcome = ws.resize(&decoder.config, total);
-        }
-        if going.iter().any(|item| item.outcome.is_err()) {
+        if let Err(error) = ws.resize(&decoder.config, total) {
+            for item in going {
+                item.outcome = Err(Error::Memory {
+                    what: format!("the activations of {total} positions ({error})"),
+                    needed: (total * decoder.config.mlp_width * 2 * size_of::<f32>()).div_ceil(1 << 20) as u64,
+                    available: crate::hardware::memory().available >> 20,
+                    remedy: "free memory, or bring fewer positions at once".into(),
+                });
+            }
             return;
         }
         let mut at = 0;

@@ -221,3 +221,42 @@ fn callers_that_begin_alike_compute_the_beginning_once() {
         assert_eq!(one(&model, &fresh, &tokens(5)).unwrap().ids, one(&wide, &fresh, &tokens(5)).unwrap().ids);
     });
 }
+
+#[test]
+fn a_list_whose_beginning_a_context_holds_is_refused_before_it_begins() {
+    watched("shared beginning".into(), || {
+        let (tiny, mut random) = (Tiny::new(), Random::new(8));
+        let (ids, other) = (random.ids(258), random.ids(440));
+        let limits = Limits { queue_wait: Duration::from_millis(100), ..Limits::default() };
+        let model = tiny.load(8, 4, limits);
+        let held = model.prefill(&[prompt(&ids[..257])], false, &Cancel::default()).unwrap();
+        // The first prompt finds 4 blocks that the context keeps; the second needs 7 of the 3 that are left.
+        let mut events = 0;
+        let prompts = [prompt(&ids), prompt(&other)];
+        overloaded(model.generate(&prompts, &tokens(2), false, &mut |_| events += 1), &["drop contexts"]);
+        assert_eq!(events, 0);
+        drop(held);
+        assert_eq!(model.generate(&prompts, &tokens(2), false, &mut |_| {}).unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn where_there_is_room_nobody_waits() {
+    watched("room for all".into(), || {
+        let (tiny, mut random) = (Tiny::new(), Random::new(9));
+        let model = tiny.load(8, 0, Limits { queue: 0, queue_wait: Duration::ZERO, ..Limits::default() });
+        let barrier = Barrier::new(4);
+        let prompts: Vec<Vec<u32>> = (0..4).map(|_| random.ids(20)).collect();
+        std::thread::scope(|scope| {
+            for ids in &prompts {
+                let (model, barrier) = (&model, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    for _ in 0..40 {
+                        assert_eq!(one(model, ids, &tokens(2)).unwrap().ids.len(), 2);
+                    }
+                });
+            }
+        });
+    });
+}
