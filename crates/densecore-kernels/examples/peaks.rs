@@ -85,14 +85,19 @@ fn main() {
                 (threads * TURNS * SUMS * operations) as f64 / best(threads, work) / 1e9
             };
             if has!("avx512vnni") {
-                // SAFETY: the feature was just asked for, here and below.
-                print!(" 8-bit dot products {:.0} Gop/s;", rate(128, || unsafe { wide::dots() }));
+                // SAFETY: the feature was just asked for.
+                let work = || unsafe { wide::dots() };
+                print!(" 8-bit dot products {:.0} Gop/s;", rate(128, work));
             }
             if has!("avx512f") {
-                print!(" floats {:.0} Gflop/s;", rate(32, || unsafe { wide::floats() }));
+                // SAFETY: as above.
+                let work = || unsafe { wide::floats() };
+                print!(" floats {:.0} Gflop/s;", rate(32, work));
             }
             if has!("avx512bf16") {
-                print!(" brain floats {:.0} Gflop/s;", rate(64, || unsafe { wide::halves() }));
+                // SAFETY: as above.
+                let work = || unsafe { wide::halves() };
+                print!(" brain floats {:.0} Gflop/s;", rate(64, work));
             }
         }
         let data = vec![1u64; (1 << 30) / size_of::<u64>()];
