@@ -71,11 +71,14 @@ demo: $(BUILT) ## real Qwen through hidden states: embed, decode, encode, readou
 	@$(PY) -m densecore.models pull $(MODEL)
 	@$(PY) examples/demo.py --model $(MODEL) $(ARGS)
 
+# The programs that `cargo test` just built: asked for by package they would be compiled again, with other features.
+KERNEL_TESTS := cargo test --locked -q --workspace --test quantised --test dense --test attention --test tier
+
 test: $(STAMPS)/dev $(BUILT) models ## every test but the long tier
 	cargo test --locked
-	DENSECORE_TIER=avx2 cargo test --locked -q -p densecore-kernels
-	DENSECORE_TIER=avx2-plain cargo test --locked -q -p densecore-kernels
-	DENSECORE_TIER=portable cargo test --locked -q -p densecore-kernels
+	DENSECORE_TIER=avx2 $(KERNEL_TESTS)
+	DENSECORE_TIER=avx2-plain $(KERNEL_TESTS)
+	DENSECORE_TIER=portable $(KERNEL_TESTS)
 	$(PY) -m pytest $(ARGS)
 
 emulated: $(STAMPS)/dev $(BUILT) ## the kernels on processors of other kinds, by QEMU (x86-64 Linux)
