@@ -1,7 +1,7 @@
 //! Dense products and their transposes on the shapes of a 0.5B model, weights read from memory rather than a cache:
 //! `cargo run --release -p densecore-kernels --example dense_speed [rows of input]...`.
 #![allow(clippy::print_stdout)]
-use densecore_kernels::{Format, Input, Matrix, Output, Panels, Pool, products, transposed_products};
+use densecore_kernels::{Arena, Format, Input, Matrix, Output, Panels, Pool, products, transposed_products};
 use std::time::Instant;
 
 /// Bytes of all copies of a matrix together: more than caches hold.
@@ -54,8 +54,9 @@ fn main() {
         };
         bytes.shrink_to_fit();
         let copies = (WEIGHTS / bytes.len()).clamp(1, 64);
-        let matrices: Vec<Matrix> =
-            (0..copies).filter_map(|_| Matrix::pack(&pool, format, height, width, &bytes).ok()).collect();
+        let matrices: Vec<Matrix> = (0..copies)
+            .filter_map(|_| Matrix::pack(&pool, &Arena::default(), format, height, width, &bytes).ok())
+            .collect();
         print!("{format:?} {height}x{width}:");
         for &n in rows.iter().filter(|&&n| n * height < 1 << 24) {
             let x: Vec<f32> = random(n * width).collect();

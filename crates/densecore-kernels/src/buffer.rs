@@ -1,37 +1,85 @@
 //! Zeroed memory for packed weights and large inputs, aligned to pages and backed by huge pages where the system has
 //! them.
 
-use memmap2::MmapMut;
+use memmap2::{MmapOptions, MmapRaw};
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What an arena asks the system for at a time (bytes): many huge pages, little beside a model. What is never written
+/// takes no memory.
+const CHUNK: usize = 64 << 20;
+/// Where huge pages begin, on the systems that have them.
+const HUGE: usize = 2 << 20;
+/// Alignment of every buffer: a small page.
+const PAGE: usize = 4096;
+
+/// A stretch of the system's memory that buffers share.
+#[derive(Debug)]
+struct Chunk(MmapRaw);
+
+impl Chunk {
+    fn new(len: usize) -> io::Result<Self> {
+        let map = MmapRaw::from(MmapOptions::new().len(len).map_anon()?);
+        // Fewer page faults while packing and fewer TLB misses while streaming; a kernel without huge pages may refuse.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Self(map))
+    }
+}
+
+/// Gives out buffers one behind the other, so that the end of one and the beginning of the next lie in one huge page.
+/// With a map for each tensor the ends alone were a quarter of a model in small pages, which take a fault each.
+#[derive(Debug, Default)]
+pub struct Arena {
+    free: Mutex<Option<(Arc<Chunk>, Range<usize>)>>,
+}
+
+impl Arena {
+    /// `len` zero bytes. Memory goes back to the system with the last buffer of its chunk.
+    pub fn zeroed(&self, len: usize) -> io::Result<Buffer> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = free.as_ref().is_some_and(|(_, left)| left.len() >= len);
+        if !fits {
+            let whole = len.checked_next_multiple_of(HUGE).ok_or(io::ErrorKind::OutOfMemory)?.max(CHUNK);
+            *free = Some((Arc::new(Chunk::new(whole)?), 0..whole));
+        }
+        let Some((chunk, left)) = free.as_mut() else { return Err(io::ErrorKind::OutOfMemory.into()) };
+        let start = left.start;
+        left.start = (start + len).next_multiple_of(PAGE).min(left.end);
+        Ok(Buffer { chunk: Some(Arc::clone(chunk)), start, len })
+    }
+}
 
 /// A fixed block of bytes; reads borrow it, writes need exclusive access.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    map: Option<MmapMut>,
+    chunk: Option<Arc<Chunk>>,
+    start: usize,
+    len: usize,
 }
 
 impl Buffer {
-    /// `len` zero bytes.
+    /// `len` zero bytes in a map of their own.
     pub fn zeroed(len: usize) -> io::Result<Self> {
         if len == 0 {
-            return Ok(Self { map: None });
+            return Ok(Self::default());
         }
-        let map = MmapMut::map_anon(len)?;
-        // Fewer page faults while packing and fewer TLB misses while streaming; a kernel without huge pages may refuse.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Self { map: Some(map) })
+        Ok(Self { chunk: Some(Arc::new(Chunk::new(len)?)), start: 0, len })
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or(&[])
+        let Some(chunk) = &self.chunk else { return &[] };
+        // SAFETY: the arena gave this part of the chunk, which lives as long as `self`, to this buffer alone.
+        unsafe { std::slice::from_raw_parts(chunk.0.as_ptr().add(self.start), self.len) }
     }
 
     /// The bytes, to fill.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.map.as_deref_mut().unwrap_or(&mut [])
+        let Some(chunk) = &self.chunk else { return &mut [] };
+        // SAFETY: as above, and the borrow of this buffer is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(chunk.0.as_mut_ptr().add(self.start), self.len) }
     }
 }
 
@@ -56,16 +104,21 @@ impl Floats {
 impl Deref for Floats {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // Nothing has no address that floats may have.
-        let Some(bytes) = self.data.map.as_deref() else { return &[] };
-        // SAFETY: maps are aligned to pages, any bits are a float, and the length is rounded down.
+        let bytes = self.data.bytes();
+        if bytes.is_empty() {
+            return &[]; // Nothing has no address that floats may have.
+        }
+        // SAFETY: buffers are aligned to pages, any bits are a float, and the length is rounded down.
         unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<f32>()) }
     }
 }
 
 impl DerefMut for Floats {
     fn deref_mut(&mut self) -> &mut [f32] {
-        let Some(bytes) = self.data.map.as_deref_mut() else { return &mut [] };
+        let bytes = self.data.bytes_mut();
+        if bytes.is_empty() {
+            return &mut [];
+        }
         // SAFETY: as above; the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<f32>()) }
     }

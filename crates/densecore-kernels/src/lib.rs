@@ -18,12 +18,12 @@ mod quant;
 mod transposed;
 pub mod vector;
 
-pub use buffer::{Buffer, Floats};
+pub use buffer::{Arena, Buffer, Floats};
 pub use cpu::Tier;
 pub use dense::{DenseMatrix, Panels};
 pub use format::Format;
 pub use heads::{Heads, Span, attend_batch};
 pub use matrix::{Input, Matrix, Output, Prepared, products};
 pub use pool::Pool;
-pub use quant::{Activations, GROUP, QuantMatrix, TILE};
+pub use quant::{Activations, GROUP, QuantMatrix, Source, TILE};
 pub use transposed::transposed_products;

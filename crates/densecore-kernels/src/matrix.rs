@@ -1,13 +1,15 @@
 //! One projection, quantised or dense, and the product of several at once.
 
+use crate::buffer::Arena;
 use crate::dense::{DenseMatrix, FEW, Panels, WIDTH};
 use crate::format::Format;
 use crate::pool::Pool;
-use crate::quant::{Activations, QuantMatrix, TILE};
+use crate::quant::{Activations, QuantMatrix, Source, TILE};
 use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A `[rows][cols]` weight matrix.
 #[derive(Debug)]
@@ -19,12 +21,35 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// Packs a tensor of any format.
-    pub fn pack(pool: &Pool, format: Format, rows: usize, cols: usize, bytes: &[u8]) -> io::Result<Self> {
+    /// Packs a tensor of any format into memory of the arena.
+    pub fn pack(
+        pool: &Pool,
+        arena: &Arena,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> io::Result<Self> {
         if format.is_dense() {
-            DenseMatrix::pack(pool, format, rows, cols, bytes).map(Self::Dense)
+            DenseMatrix::pack(pool, arena, format, rows, cols, bytes).map(Self::Dense)
         } else {
-            QuantMatrix::pack(pool, format, rows, cols, bytes).map(Self::Quant)
+            QuantMatrix::pack(pool, arena, format, rows, cols, bytes).map(Self::Quant)
+        }
+    }
+
+    /// The same for later, see [`QuantMatrix`]; dense tensors are packed at once.
+    pub fn open(
+        pool: &Pool,
+        arena: &Arc<Arena>,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        source: Box<dyn Source>,
+    ) -> io::Result<Self> {
+        if format.is_dense() {
+            DenseMatrix::pack(pool, arena, format, rows, cols, source.bytes()).map(Self::Dense)
+        } else {
+            QuantMatrix::open(Arc::clone(arena), format, rows, cols, source).map(Self::Quant)
         }
     }
 
@@ -44,7 +69,7 @@ impl Matrix {
         }
     }
 
-    /// Resident bytes.
+    /// Bytes of the packed form.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Quant(m) => m.bytes(),
@@ -244,6 +269,11 @@ pub fn products(pool: &Pool, x: Prepared<'_>, jobs: &mut [(&Matrix, Output<'_>)]
     }
     let tiles: Vec<usize> = jobs.iter().map(|(m, _)| m.rows().div_ceil(TILE)).collect();
     let total: usize = tiles.iter().sum();
+    for (matrix, _) in jobs.iter() {
+        if let Matrix::Quant(m) = matrix {
+            m.before_use(pool);
+        }
+    }
     let jobs = Jobs(jobs);
     let dense = jobs.all().iter().any(|(m, _)| !m.is_quant());
     // Few dense rows read four tiles at a time, many read two, and then every task costs a pass over the input.

@@ -25,6 +25,11 @@ pub fn transposed_products(
     assert!(terms.iter().all(|(m, _)| m.cols() == width), "matrices differ in their width");
     assert!(terms.iter().all(|(m, dy)| dy.len() >= n * m.rows()), "a gradient is shorter than {n} rows");
     assert!(out.holds(n, width), "output is too small");
+    for (matrix, _) in terms {
+        if let Matrix::Quant(m) = matrix {
+            assert!(m.settle(pool).is_ok(), "no memory to pack {} x {} weights", m.rows(), width);
+        }
+    }
     let parts: Vec<(&[f32], usize)> = terms.iter().map(|(m, dy)| (*dy, m.rows())).collect();
     panels.take(pool, n, &parts);
     let (panels, out) = (panels.all(), Shared(out));

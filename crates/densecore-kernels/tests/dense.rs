@@ -1,7 +1,7 @@
 //! Dense products bit for bit against their definition, and products with the transposed matrix, of every format.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use densecore_kernels::{Format, Input, Matrix, Output, Panels, Pool, products, transposed_products};
+use densecore_kernels::{Arena, Format, Input, Matrix, Output, Panels, Pool, products, transposed_products};
 
 const DENSE: [Format; 3] = [Format::F32, Format::F16, Format::BF16];
 const QUANTISED: [Format; 8] =
@@ -51,7 +51,7 @@ fn weights(pool: &Pool, format: Format, rows: usize, cols: usize) -> (Matrix, Ve
     for (row, out) in bytes.chunks_exact(format.row_bytes(cols).unwrap()).zip(values.chunks_exact_mut(cols)) {
         format.dequantize_row(row, out);
     }
-    (Matrix::pack(pool, format, rows, cols, &bytes).unwrap(), values)
+    (Matrix::pack(pool, &Arena::default(), format, rows, cols, &bytes).unwrap(), values)
 }
 
 /// The definition: runs of fused multiply-adds from zero, added to a total.

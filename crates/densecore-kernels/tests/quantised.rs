@@ -3,7 +3,11 @@
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use densecore_kernels::{Activations, Format, GROUP, Input, Matrix, Output, Pool, QuantMatrix, TILE, products};
+use densecore_kernels::{
+    Activations, Arena, Format, GROUP, Input, Matrix, Output, Pool, QuantMatrix, Source, TILE, products,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FORMATS: [(Format, GgmlDType); 8] = [
     (Format::Q4_0, GgmlDType::Q4_0),
@@ -58,7 +62,7 @@ fn products_equal_the_reference_and_do_not_depend_on_company() {
         for (rows, groups) in [(1, 1), (16, 3), (37, 28), (70, 8)] {
             let cols = groups * format.block_len();
             let (bytes, values) = weights(kind, rows, cols, rows as u64);
-            let matrix = Matrix::pack(&pool, format, rows, cols, &bytes).unwrap();
+            let matrix = Matrix::pack(&pool, &Arena::default(), format, rows, cols, &bytes).unwrap();
             let n = 27;
             let x = random(n * cols, 99);
             let mut input = Input::default();
@@ -96,7 +100,7 @@ fn precise_rows_are_the_same_in_any_company_and_better_than_others() {
     for (format, kind) in FORMATS {
         let (rows, cols) = (40, 512);
         let (bytes, values) = weights(kind, rows, cols, 17);
-        let matrix = Matrix::pack(&pool, format, rows, cols, &bytes).unwrap();
+        let matrix = Matrix::pack(&pool, &Arena::default(), format, rows, cols, &bytes).unwrap();
         // One component drowns the others of its group.
         let mut x = random(25 * cols, 23);
         x.iter_mut().step_by(GROUP).for_each(|v| *v *= 1000.0);
@@ -136,7 +140,7 @@ fn inputs_larger_than_the_caches_change_nothing() {
     for (format, kind) in FORMATS {
         let (rows, cols, n) = (70, 9216, 61);
         let (bytes, _) = weights(kind, rows, cols, 5);
-        let matrix = QuantMatrix::pack(&pool, format, rows, cols, &bytes).unwrap();
+        let matrix = QuantMatrix::pack(&pool, &Arena::default(), format, rows, cols, &bytes).unwrap();
         let mut x = Activations::default();
         x.quantize(&random(n * cols, 6), n, cols);
         let mut all = vec![[f32::NAN; TILE]; n * matrix.tiles()];
@@ -146,6 +150,73 @@ fn inputs_larger_than_the_caches_change_nothing() {
             matrix.reference_product(t, &x, &mut reference);
             assert!(fast == reference, "{format:?}, tile {t}");
         }
+    }
+}
+
+/// Blocks that know when they are dropped.
+#[derive(Debug)]
+struct Blocks(Vec<u8>, Arc<AtomicBool>);
+
+impl Source for Blocks {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_opened_matrix_equals_a_packed_one_and_lets_its_source_go() {
+    let (pool, arena) = (Pool::new(3), Arc::new(Arena::default()));
+    for (format, kind) in FORMATS {
+        for (rows, cols, n) in [(1, 256, 1), (40, 512, 3), (333, 768, 30)] {
+            let (bytes, _) = weights(kind, rows, cols, 29);
+            let dropped = Arc::new(AtomicBool::new(false));
+            let source = Box::new(Blocks(bytes.clone(), Arc::clone(&dropped)));
+            let opened = Matrix::open(&pool, &arena, format, rows, cols, source).unwrap();
+            let packed = Matrix::pack(&pool, &arena, format, rows, cols, &bytes).unwrap();
+            assert_eq!(opened.bytes(), packed.bytes());
+            for time in 0..3 {
+                assert_eq!(dropped.load(Ordering::Relaxed), time > 1, "{format:?}, use {time}");
+                let x = random(n * cols, 31 + time);
+                let results = [&opened, &packed].map(|matrix| {
+                    let (mut input, mut y) = (Input::default(), vec![f32::NAN; n * rows]);
+                    let prepared = input.prepare(&pool, &x, n, &[], &[matrix]);
+                    products(&pool, prepared, &mut [(matrix, Output::new(&mut y, rows))]);
+                    y
+                });
+                assert!(results[0] == results[1], "{format:?} {rows} x {cols}, {n} rows, use {time}");
+            }
+        }
+    }
+}
+
+#[test]
+fn callers_of_an_opened_matrix_do_not_disturb_each_other() {
+    let (pool, arena) = (Pool::new(2), Arc::new(Arena::default()));
+    let (rows, cols) = (500, 512);
+    for (format, kind) in FORMATS {
+        let (bytes, _) = weights(kind, rows, cols, 37);
+        let source = Box::new(Blocks(bytes.clone(), Arc::default()));
+        let opened = Matrix::open(&pool, &arena, format, rows, cols, source).unwrap();
+        let packed = Matrix::pack(&pool, &arena, format, rows, cols, &bytes).unwrap();
+        let x = random(2 * cols, 41);
+        let run = |matrix: &Matrix| {
+            let (mut input, mut y) = (Input::default(), vec![f32::NAN; 2 * rows]);
+            let prepared = input.prepare(&pool, &x, 2, &[], &[matrix]);
+            products(&pool, prepared, &mut [(matrix, Output::new(&mut y, rows))]);
+            y
+        };
+        let right = run(&packed);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..4).for_each(|_| assert!(run(&opened) == right, "{format:?}")));
+            }
+        });
     }
 }
 
@@ -208,7 +279,7 @@ fn tiers_agree_bit_for_bit() {
                 continue;
             }
             let bytes = blocks(format, rows, cols, false, &mut number);
-            let matrix = QuantMatrix::pack(&pool, format, rows, cols, &bytes).unwrap();
+            let matrix = QuantMatrix::pack(&pool, &Arena::default(), format, rows, cols, &bytes).unwrap();
             let what = format!("{format:?} {rows}x{cols}, seed {seed}");
             for n in (0..=25).chain([36, 61]) {
                 compare(&matrix, &random(n * cols, number()), &what);
@@ -227,7 +298,7 @@ fn the_largest_numbers_overflow_nothing() {
             scale += 37;
             scale
         });
-        let matrix = QuantMatrix::pack(&pool, format, rows, cols, &bytes).unwrap();
+        let matrix = QuantMatrix::pack(&pool, &Arena::default(), format, rows, cols, &bytes).unwrap();
         // All inputs at one end, at the other, and alternating by one, two and three.
         let inputs: [fn(usize) -> bool; 5] = [|_| true, |_| false, |i| i % 2 == 0, |i| i / 2 % 2 == 0, |i| i % 3 == 0];
         let x: Vec<f32> = (0..10 * cols).map(|i| if inputs[i / cols % 5](i % cols) { 1.0 } else { -1.0 }).collect();

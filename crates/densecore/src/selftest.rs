@@ -1,6 +1,6 @@
 //! A quick check that this machine's kernels compute what the reference computes.
 
-use densecore_kernels::{Activations, Format, Pool, QuantMatrix, TILE, Tier};
+use densecore_kernels::{Activations, Arena, Format, Pool, QuantMatrix, TILE, Tier};
 
 /// One compared kernel.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub fn self_test() -> Vec<Check> {
             let cols = format.block_len() * 2;
             let bytes = blocks(format, TILE * 2);
             let x: Vec<f32> = (0..3 * cols).map(|i| ((i * 29 % 101) as f32 - 50.0) / 17.0).collect();
-            let equal = QuantMatrix::pack(&pool, format, TILE, cols, &bytes).is_ok_and(|matrix| {
+            let equal = QuantMatrix::pack(&pool, &Arena::default(), format, TILE, cols, &bytes).is_ok_and(|matrix| {
                 let mut input = Activations::default();
                 input.quantize(&x, 3, cols);
                 let (mut fast, mut reference) = ([[0f32; TILE]; 3], [[0f32; TILE]; 3]);

@@ -16,7 +16,7 @@ pub use kernel::{DEPTH, FEW, Fill, Scratch};
 pub use lanes::Lanes;
 pub use panels::{Panels, WIDTH};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Arena, Buffer};
 use crate::format::Format;
 use crate::pool::Pool;
 use crate::quant::TILE;
@@ -99,7 +99,14 @@ pub struct DenseMatrix {
 
 impl DenseMatrix {
     /// Packs `rows` rows of `cols` little-endian numbers. `bytes` must hold exactly that many.
-    pub fn pack(pool: &Pool, format: Format, rows: usize, cols: usize, bytes: &[u8]) -> io::Result<Self> {
+    pub fn pack(
+        pool: &Pool,
+        arena: &Arena,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> io::Result<Self> {
         let size = format.block_bytes();
         if !format.is_dense() || rows == 0 || cols == 0 || bytes.len() != rows * cols * size {
             return Err(io::Error::new(
@@ -109,7 +116,7 @@ impl DenseMatrix {
         }
         let pair = if format == Format::BF16 { 2 } else { 1 };
         let tile_bytes = TILE * cols.next_multiple_of(pair) * size;
-        let mut data = Buffer::zeroed(rows.div_ceil(TILE) * tile_bytes)?;
+        let mut data = arena.zeroed(rows.div_ceil(TILE) * tile_bytes)?;
         let tiles: Vec<Mutex<&mut [u8]>> = data.bytes_mut().chunks_exact_mut(tile_bytes).map(Mutex::new).collect();
         pool.run(tiles.len(), &|t| {
             let Ok(mut tile) = tiles[t].lock() else { return };

@@ -24,7 +24,7 @@ impl QuantMatrix {
     /// results `[unit][n][16]`. `units.start` must be even.
     pub(crate) fn transposed_product(&self, units: Range<usize>, dy: &[f32], n: usize, out: &mut [[f32; TILE]]) {
         let weights = Across { matrix: self, first: units.start * TILE };
-        unpacked(|scratch| across(&weights, units.len(), self.rows, dy, n, scratch, out));
+        unpacked(|scratch| across(&weights, units.len(), self.rows(), dy, n, scratch, out));
     }
 }
 
@@ -35,7 +35,7 @@ impl Fill for Across<'_> {
         let g = (self.first + unit * TILE) / GROUP;
         let mut quants = [0u8; 512];
         for t in 0..len.div_ceil(TILE) {
-            let tile = &self.matrix.data.bytes()[(start / TILE + t) * layout.tile_bytes..][..layout.tile_bytes];
+            let tile = &self.matrix.packed()[(start / TILE + t) * layout.tile_bytes..][..layout.tile_bytes];
             let (payloads, scales) = tile.split_at(layout.groups * layout.payload);
             layout.unpack(&payloads[g * layout.payload..][..layout.payload], &mut quants);
             for u in 0..units {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generate::cancel::Cancel;
 use crate::weights::{Role, TensorView, Weights};
 use densecore_kernels::attention::CacheFormat;
-use densecore_kernels::{Heads, Matrix, Pool};
+use densecore_kernels::{Arena, Heads, Matrix, Pool, Source};
 use std::sync::Arc;
 
 /// All weights of a model, immutable and shared by threads.
@@ -30,9 +30,9 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Packs every tensor, giving its pages of the map back as it goes.
+    /// Checks every tensor; quantised ones are packed when they are used, see [`Matrix::open`].
     pub fn load(weights: Arc<Weights>, config: ModelConfig, pool: Arc<Pool>, format: CacheFormat) -> Result<Self> {
-        let loader = Loader { weights: &weights, pool: &pool, eps: config.norm_eps };
+        let loader = Loader { weights: &weights, pool: &pool, arena: Arc::default(), eps: config.norm_eps };
         // The head is the largest tensor: packed first, while the least is resident beside it.
         let head = Head {
             norm: loader.norm(Role::OutputNorm)?,
@@ -91,10 +91,32 @@ impl Decoder {
     }
 }
 
+/// A tensor of the file until it is packed; then its pages of the map are given back.
+#[derive(Debug)]
+struct Tensor {
+    weights: Arc<Weights>,
+    role: Role,
+}
+
+impl Source for Tensor {
+    fn bytes(&self) -> &[u8] {
+        self.weights.role(self.role).map_or(&[], |view| view.data)
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        if let Ok(view) = self.weights.role(self.role) {
+            self.weights.release(&view);
+        }
+    }
+}
+
 /// Reads tensors by role.
 struct Loader<'a> {
-    weights: &'a Weights,
+    weights: &'a Arc<Weights>,
     pool: &'a Pool,
+    arena: Arc<Arena>,
     eps: f32,
 }
 
@@ -104,10 +126,9 @@ impl Loader<'_> {
         let [rows, cols] = view.shape[..] else {
             return Err(Error::Internal(format!("tensor {} is not a matrix", view.name)));
         };
-        let packed = Matrix::pack(self.pool, view.format, rows, cols, view.data)
-            .map_err(|e| Error::io("packing a tensor of", self.weights.path(), e))?;
-        self.weights.release(&view);
-        Ok(packed)
+        let source = Box::new(Tensor { weights: Arc::clone(self.weights), role });
+        Matrix::open(self.pool, &self.arena, view.format, rows, cols, source)
+            .map_err(|e| Error::io("packing a tensor of", self.weights.path(), e))
     }
 
     fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
