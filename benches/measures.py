@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from benches.sides import GRADIENT
+
 OURS, LLAMA, TORCH, PACKED, SERVER = "densecore", "llama.cpp", "transformers", "transformers packed", "llama-server"
 LIST, FILE = "densecore list", "file"
 PROMPT = 128  # positions before a decode
@@ -95,6 +97,11 @@ MEASURES = [
     _decode("dense_decode_1", 1, "dense", (Against(TORCH, 1.2),), model="dense"),
     _prefill("mixed_prefill_512", 512, "mixed", llama(1.2), model="mixed", tries=(FLASH, SMALL, REPACK)),
     _decode("mixed_decode_1", 1, "mixed", llama(1.0), model="mixed", tries=(FLASH, REPACK)),
+    Measure(
+        "gradient_8x128", "gradient", "pos/s", (Against(TORCH, 1.8, must=True), Against(PACKED, 1.0, must=True)),
+        {"call": "gradient", **GRADIENT},
+    ),
+    Measure("gradient_memory", "process", "MiB", (Against(TORCH, 4.0),)),
     Measure("shared_64", "shared", "req/min", (Against(SERVER, 2.0), Against(SERVER, ours=LIST))),
     # Between the others, when asked for by name.
     *(_decode(f"decode_{n}", n, "batch", llama(1.5), tries=(FLASH, UNIFIED, REPACK)) for n in (2, 4)),

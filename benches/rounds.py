@@ -224,7 +224,7 @@ def run_processes(names: list[str], options: argparse.Namespace, done: Any) -> N
     bare = bare_numpy()
     for name in names:
         started, measure = time.monotonic(), BY_NAME[name]
-        what = "first" if name == "startup" else "memory"
+        what = {"startup": "first"}.get(name, name)
         sides = chosen_sides(measure, options)
         if what == "first":  # one uncounted start puts the file and the libraries into the page cache
             for side in sides:
@@ -233,7 +233,7 @@ def run_processes(names: list[str], options: argparse.Namespace, done: Any) -> N
         def value(side: str, _: int, what: str = what) -> float:
             return fresh(side, what, options.path, options.threads) - (bare if what == "memory" else 0)
 
-        rounds = min(options.rounds, MEMORY_ROUNDS) if what == "memory" else options.rounds
+        rounds = options.rounds if what == "first" else min(options.rounds, MEMORY_ROUNDS)
         record: dict[str, Any] = {"values": in_turn(sides, rounds, measure, value)}
         if what == "memory":
             record["values"][FILE] = [options.path.stat().st_size / 2**20] * rounds

@@ -2,7 +2,7 @@
 
 A worker (`serve`) reads one JSON request a line and answers with one JSON line: the seconds of the work asked, and how
 many tokens it did in them. Prompts are fresh random ids every time, so that no cache of prefixes makes a prefill look
-fast. `first` and `memory` are processes that do one thing only.
+fast. `first`, `memory` and `gradient_memory` are processes that do one thing only.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ from typing import Any
 import numpy as np
 
 STARTUP_TOKENS = 16
+GRADIENT = {"sequences": 8, "length": 128, "targets": 32}  # the last of each sequence are targets
 Answer = dict[str, Any]
 
 
 def draw(seed: int, length: int) -> list[int]:
     """Ids of ordinary tokens; every vocabulary measured here has at least 20,000."""
     return np.random.default_rng(seed).integers(1000, 20_000, length).tolist()
+
+
+def texts(seed: int, rows: int, length: int) -> list[list[int]]:
+    """Several such texts of one length."""
+    return [draw(1000 * seed + row, length) for row in range(rows)]
 
 
 class DenseCore:
@@ -63,6 +69,17 @@ class DenseCore:
         if states.shape[0] != length:
             raise RuntimeError(f"{states.shape} states of {length} positions")
         return {"seconds": seconds, "done": length}
+
+    def gradient(self, sequences: int, length: int, targets: int, seed: int) -> Answer:
+        """Loss of the last targets and its gradient by the vectors before them; every position is computed."""
+        vectors = [self.model.embed(self.ids(ids)) for ids in texts(seed, sequences, length - targets + 1)]
+        wanted = texts(seed + 500, sequences, targets)
+        started = time.perf_counter()
+        found = self.model.loss_and_grad(None, vectors, wanted)
+        seconds = time.perf_counter() - started
+        if any(one.usage.positions != length for one in found):
+            raise RuntimeError(f"{[one.usage.positions for one in found]} instead of {length} positions were computed")
+        return {"seconds": seconds, "done": sequences * length}
 
     def decode(self, sequences: int, length: int, tokens: int, seed: int) -> Answer:
         """Tokens after the prompt; the first of one sequence comes from the prompt's logits and is not counted."""
@@ -294,6 +311,21 @@ class Transformers:
             states.last_hidden_state.float().numpy()
         return {"seconds": time.perf_counter() - started, "done": length}
 
+    def gradient(self, sequences: int, length: int, targets: int, seed: int) -> Answer:
+        """The same by autograd, with logits of the predicting positions alone and no gradient of a weight."""
+        torch = self.torch
+        self.model.requires_grad_(False)
+        table = self.model.get_input_embeddings().weight
+        ids = torch.tensor(texts(seed, sequences, length - targets + 1))
+        wanted = torch.tensor(texts(seed + 500, sequences, targets))
+        vectors = table[ids].clone().requires_grad_()
+        started = time.perf_counter()
+        inputs = torch.cat([vectors, table[wanted[:, :-1]]], dim=1)
+        logits = self.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=targets).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten())
+        torch.autograd.grad(loss, vectors)
+        return {"seconds": time.perf_counter() - started, "done": sequences * length}
+
     def decode(self, sequences: int, length: int, tokens: int, seed: int) -> Answer:
         """Tokens after the prompt, one step each, with the key-value cache; the first id is drawn, the prompt kept."""
         with self.torch.inference_mode():
@@ -318,15 +350,39 @@ class Packed(Transformers):
         torch = self.torch
         operators = torch.ops.mkldnn
 
+        class Product(torch.autograd.Function):  # type: ignore[name-defined, misc]
+            """A product with a packed weight, and the way back by a second one packed the other way round."""
+
+            @staticmethod
+            def forward(ctx: Any, rows: Any, linear: Any) -> Any:
+                ctx.linear = linear
+                return operators._linear_pointwise(rows, linear.packed, linear.bias, "none", [], "")
+
+            @staticmethod
+            def backward(ctx: Any, gradient: Any) -> Any:
+                back = ctx.linear.back()
+                return operators._linear_pointwise(gradient.contiguous(), back, None, "none", [], ""), None
+
         class Linear(torch.nn.Module):  # type: ignore[name-defined, misc]
             """A linear layer whose weight is packed for inputs of about 512 rows."""
 
             def __init__(self, plain: Any) -> None:
                 super().__init__()
+                self.plain = [plain.weight.detach()]
                 self.packed = operators._reorder_linear_weight(plain.weight.detach(), 512)
                 self.bias = plain.bias
+                self.turned: Any = None
+
+            def back(self) -> Any:
+                """The weight the other way round, packed when a gradient is first asked for."""
+                if self.turned is None:
+                    weight = self.plain.pop()
+                    self.turned = operators._reorder_linear_weight(weight.T.contiguous(), 1024)
+                return self.turned
 
             def forward(self, rows: Any) -> Any:
+                if torch.is_grad_enabled():
+                    return Product.apply(rows, self)
                 return operators._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
 
         with torch.inference_mode():
@@ -368,6 +424,23 @@ def first_id(name: str, path: Path, threads: int) -> None:
     print("id", flush=True)
 
 
+def gradient_memory(name: str, path: Path, threads: int) -> None:
+    """Peak resident memory of a gradient above what is resident after loading and a first short answer."""
+    side = SIDES[name](path, threads, 512)
+    side.prefill(16, 1)
+    side.prefill(16, 2)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # peaks count from here
+    before = status_mib("VmRSS")
+    side.gradient(seed=1, **GRADIENT)
+    print("peak", status_mib("VmHWM") - before, flush=True)
+
+
+def status_mib(key: str) -> float:
+    """A line of what Linux says about this process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+
+
 def use_memory(name: str, path: Path, threads: int) -> None:
     """512 prompt and 64 answer tokens in one process; then its peak without the keys and values of the 576."""
     side = SIDES[name](path, threads, 1024)
@@ -381,5 +454,7 @@ if __name__ == "__main__":
         serve(given, Path(file), int(count), int(more[0]), more[1] == "kept")
     elif what == "first":
         first_id(given, Path(file), int(count))
+    elif what == "gradient_memory":
+        gradient_memory(given, Path(file), int(count))
     else:
         use_memory(given, Path(file), int(count))

@@ -23,6 +23,7 @@ from densecore.arguments import Cancel
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context
 from densecore.errors import DenseCoreError
+from densecore.gradient import Loss, Vjp
 from densecore.hardware import CPU, GPU, BackendConfig, Hardware, hardware
 from densecore.hidden import Hidden
 from densecore.model import Model
@@ -48,6 +49,7 @@ __all__ = [
     "Hardware",
     "Hidden",
     "Ids",
+    "Loss",
     "Memory",
     "Model",
     "ModelConfig",
@@ -58,6 +60,7 @@ __all__ = [
     "Thought",
     "TokenLogprob",
     "Usage",
+    "Vjp",
     "__version__",
     "errors",
     "hardware",

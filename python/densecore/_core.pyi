@@ -131,6 +131,7 @@ class Model:
         prefix_bytes: int | None,
         queue: int,
         queue_seconds: float,
+        exact: bool,
     ) -> Model:
         """Map and pack the weights of a GGUF file or a safetensors folder; ``kv`` is "auto", "f32" or "f16"."""
 
@@ -210,6 +211,21 @@ class Model:
     ) -> list[wire.Score]:
         """Log-probabilities of target ids after their prompts."""
 
+    def loss_and_grad(
+        self, batch: list[wire.LossItem], grad: bool, options: wire.GradOptions, cancel: CancelFlag | None
+    ) -> list[wire.Loss]:
+        """The loss of each sequence and, if ``grad``, its gradient by the vectors."""
+
+    def record(
+        self,
+        batch: list[tuple[wire.Prefix, Hidden]],
+        layer: int | None,
+        normed: bool | None,
+        options: wire.GradOptions,
+        cancel: CancelFlag | None,
+    ) -> Recording:
+        """Take vectors behind their prefixes to the states of a layer, to go back from them."""
+
     def prefill(self, batch: Sequence[wire.Prompt], raw: bool, cancel: CancelFlag | None) -> list[Context]:
         """Read each prompt once."""
 
@@ -222,6 +238,15 @@ class Model:
         """Read back what :meth:`Context.export` wrote."""
 
 @final
+class Recording:
+    """A forward pass that can be gone back, any number of times."""
+
+    def states(self) -> list[Hidden]:
+        """The states of each sequence's vectors."""
+
+    def pull(self, gradients: list[Hidden], cancel: CancelFlag | None) -> list[tuple[Hidden, list[wire.KvPair]]]:
+        """From gradients by the states to those by the vectors, and by the prefix's keys and values."""
+
 class Context:
     """Keys, values and last state of a prefix. Calls work on a snapshot, so threads may share one."""
 

@@ -118,5 +118,9 @@ class BackendError(DenseCoreError, RuntimeError):
     """A device or kernel this machine cannot provide."""
 
 
+class MissingExtraError(DenseCoreError, ImportError):
+    """A part of the package whose dependencies are not installed; the message names the extra."""
+
+
 class InternalError(DenseCoreError, RuntimeError):
     """A defect of densecore."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from densecore.arguments import Cancel
+    from densecore.context import Context
     from densecore.hidden import Hidden
     from densecore.prompt import Prompt
 
@@ -29,6 +30,9 @@ Stop: TypeAlias = "int | str | Sequence[int | str]"
 Vectors: TypeAlias = "list[Hidden] | list[Tensor] | tuple[Tensor, ...]"
 """A list of vectors."""
 
+Prefix: TypeAlias = "One | Context | None"
+"""What comes before vectors whose gradient is wanted."""
+
 
 class Call(TypedDict, total=False):
     """What every call that computes takes."""
@@ -36,6 +40,15 @@ class Call(TypedDict, total=False):
     raw: bool
     """Let vectors of other spaces in."""
     cancel: Cancel | None
+
+
+class Grad(Call, total=False):
+    """See :meth:`densecore.Model.loss_and_grad`."""
+
+    weights: Any
+    grad: bool
+    kv_grad: bool
+    memory: int | None
 
 
 class Encode(Call, total=False):

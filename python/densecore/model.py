@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from densecore import _core, results
+from densecore import _core, gradient, results
 from densecore.arguments import Cancel, flag, generate_options, number, think_options, whole
 from densecore.arguments import optional as optional_whole
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context, thought
 from densecore.errors import ArgumentError, PromptError, StateError, StorageError
+from densecore.gradient import Loss, Vjp
 from densecore.hardware import BackendConfig, resolve_threads
 from densecore.hidden import Hidden
 from densecore.prompt import _text as checked_text
@@ -26,7 +27,7 @@ from densecore.stream import Stream
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from densecore.kinds import Call, Encode, Generate, Many, One, Stop, Target, Tensor, Think, Vectors
+    from densecore.kinds import Call, Encode, Generate, Grad, Many, One, Prefix, Stop, Target, Tensor, Think, Vectors
 
 
 class Model:
@@ -55,6 +56,7 @@ class Model:
         backend: BackendConfig | None = None,
         context: int | None = None,
         kv: str = "auto",
+        exact: bool = False,
         cache_bytes: int | None = None,
         max_memory: int | None = None,
         prefix_bytes: int | None = None,
@@ -70,6 +72,8 @@ class Model:
             backend: ``densecore.CPU(threads=...)``; all cores by default.
             context: Longest sequence in positions; what the model was made for by default.
             kv: Storage of keys and values: ``"f16"``, ``"f32"``, or ``"auto"`` (f32 for float32 weights, else f16).
+            exact: Compute with float32 weights: quantised ones are unpacked, at 4 bytes each, and ``kv="auto"`` means f32.
+                The reference path: slow, and without the rounding of inputs to 8 bits.
             cache_bytes: Cap on the keys and values of all calls and contexts together. A call enters when there is room for
                 all it may come to need, first come, first served, and is then never stopped for lack of it.
             max_memory: Refuse to load what needs more bytes than this; what the machine has free by default.
@@ -87,12 +91,14 @@ class Model:
         cap = optional_whole("max_memory", max_memory, 1)
         kept = optional_whole("prefix_bytes", prefix_bytes)
         places, patience = whole("queue", queue), number("queue_seconds", queue_seconds)
+        if exact not in (False, True):
+            raise ArgumentError(f"exact = {exact!r:.80}: it must be True or False")
         if not isinstance(kv, str):
             raise ArgumentError(f'kv = {kv!r}: it must be "auto", "f32" or "f16"')
         from densecore.models import resolve
 
         path = resolve(name, offline=offline, progress=progress).path
-        return cls(_core.Model.load(path, threads, length, kv, room, cap, kept, places, patience))
+        return cls(_core.Model.load(path, threads, length, kv, room, cap, kept, places, patience, exact))
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -354,6 +360,75 @@ class Model:
         pairs = list(zip(rows, targets, strict=True))
         found = [results.score(s) for s in self._core.score(pairs, whole("top", top), raw, flag(cancel))]
         return found if many else found[0]
+
+    # -- loss -> gradient ----------------------------------------------------------------------------------------
+
+    @overload
+    def loss_and_grad(
+        self, prefix: Prefix | list[Any], vectors: Vectors, targets: Sequence[Target], **options: Unpack[Grad]
+    ) -> list[Loss]: ...
+    @overload
+    def loss_and_grad(self, prefix: Prefix, vectors: Tensor, targets: Target, **options: Unpack[Grad]) -> Loss: ...
+    def loss_and_grad(
+        self,
+        prefix: Any,
+        vectors: Any,
+        targets: Any,
+        *,
+        weights: Any = None,
+        grad: bool = True,
+        kv_grad: bool = False,
+        memory: int | None = None,
+        raw: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Loss | list[Loss]:
+        """How unlikely ``targets`` are after ``prefix`` and ``vectors``, and the gradient of that by the vectors.
+
+        The model sees the three in this order. The loss is the cross-entropy of the target tokens, the first included;
+        the weights of the model stay as they are. A list of vectors is a batch, of any lengths.
+
+        Args:
+            prefix: What comes before: ``None``, a prompt, a :class:`Context`, or a list with one for each. It is read once,
+                like any prompt, and has no gradient of its own unless ``kv_grad``.
+            vectors: ``(T, d)`` of the input space: :class:`Hidden`, array or tensor.
+            targets: Text or ids.
+            weights: What each target token counts: its share of their mean by default; as they stand if given.
+            grad: Compute the gradient, not only the loss.
+            kv_grad: Also give the gradients by the keys and values of the prefix.
+            memory: Bytes of activations to keep between the two passes; what does not fit is computed again. Half a gigabyte
+                by default. The inputs of the layers, 4 bytes a component, are always kept.
+            raw: Let vectors of other spaces in.
+            cancel: Stops the call.
+
+        With float32 weights and ``kv="f32"`` the gradient is exact up to float32 rounding. Quantised weights multiply inputs
+        rounded to 8 bits on the way there, as when the model serves; on the way back they are exact, and roundings (of
+        inputs, and of keys and values to float16) count as none.
+
+        >>> import densecore
+        >>> model = densecore.Model.load("smollm2-135m-instruct")
+        >>> found = model.loss_and_grad(None, model.embed("The capital of France is"), " Paris")
+        >>> found.grad.shape
+        (5, 576)
+        """
+        return gradient.loss_and_grad(self, prefix, vectors, targets, weights, grad, kv_grad, memory, raw, cancel)
+
+    def vjp(
+        self,
+        vectors: Tensor | Vectors,
+        *,
+        prefix: Any = None,
+        layer: int | None = None,
+        normed: bool | None = None,
+        kv_grad: bool = False,
+        memory: int | None = None,
+        raw: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Vjp:
+        """States of any layer, and the way back from gradients by them: ``states, pull`` of a vector-Jacobian product.
+
+        ``layer`` and ``normed`` are those of :meth:`encode`, the rest that of :meth:`loss_and_grad`.
+        """
+        return gradient.vjp(self, vectors, prefix, layer, normed, kv_grad, memory, raw, cancel)
 
     # -- prompt -> context -> thought ----------------------------------------------------------------------------
 

@@ -30,6 +30,17 @@ Thought: TypeAlias = "tuple[_core.Hidden, list[int], int | None, _core.Context, 
 Event: TypeAlias = tuple[int, str, list[int], str | None]
 """``(which prompt, text, ids, finish reason in its last event)``."""
 
+Prefix: TypeAlias = "Prompt | _core.Context | None"
+"""What comes before vectors."""
+KvPair: TypeAlias = "tuple[_core.Hidden, _core.Hidden]"
+"""A layer's gradients by keys and values, ``(positions, kv_heads * head_dim)`` each."""
+GradOptions: TypeAlias = "tuple[int | None, bool, bool]"
+"""``(bytes for kept activations, gradients by keys and values too, raw)``."""
+LossItem: TypeAlias = "tuple[Prefix, _core.Hidden, list[int], list[float] | None]"
+"""``(prefix, vectors, targets, weights)``."""
+Loss: TypeAlias = "tuple[float, list[float], _core.Hidden | None, list[KvPair], Usage]"
+"""``(loss, log-probabilities of the targets, gradient, gradients by keys and values, usage)``."""
+
 
 class GenerateOptions(TypedDict):
     """Options of a generation; their ranges are the engine's to check."""

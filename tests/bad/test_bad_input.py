@@ -134,6 +134,61 @@ VECTORS: dict[str, Case] = {
     "wrap without a model": (lambda m: Hidden.wrap(rows(m), like=None), WRONG, ("like",)),
 }
 
+GRADIENTS: dict[str, Case] = {
+    "target beyond the vocabulary": (lambda m: m.loss_and_grad(None, rows(m), [5, 10**6]), A, ("1000000", "511")),
+    "target negative": (lambda m: m.loss_and_grad(None, rows(m), [-1]), A, ("-1",)),
+    "no targets": (lambda m: m.loss_and_grad(None, rows(m), []), A, ("target", "empty")),
+    "empty text as targets": (lambda m: m.loss_and_grad(None, rows(m), ""), A, ("target", "empty")),
+    "no vectors": (lambda m: m.loss_and_grad(None, rows(m)[:0], [5]), (A, errors.VectorError), ("vector",)),
+    "no sequences": (lambda m: m.loss_and_grad(None, [], []), A, ("vectors", "empty")),
+    "nan": (
+        lambda m: m.loss_and_grad(None, spoiled(m, float("nan")), [5]),
+        errors.NonFiniteError,
+        ("row 1", "column 7"),
+    ),
+    "infinity": (lambda m: m.vjp(spoiled(m, float("-inf"))), errors.NonFiniteError, ("row 1", "column 7")),
+    "width": (lambda m: m.loss_and_grad(None, rows(m, 3, 7), [5]), errors.WidthError, ("7", "64")),
+    "states as vectors": (lambda m: m.loss_and_grad(None, m.encode("a"), [5]), errors.SpaceError, ("raw",)),
+    "weights too few": (lambda m: m.loss_and_grad(None, rows(m), [5, 6], weights=[1.0]), A, ("weights", "2")),
+    "weights nan": (lambda m: m.loss_and_grad(None, rows(m), [5], weights=[float("nan")]), A, ("weights", "NaN")),
+    "weights a text": (lambda m: m.loss_and_grad(None, rows(m), [5], weights=["x"]), A, ("weights", "x")),
+    "weights a number": (lambda m: m.loss_and_grad(None, rows(m), [5], weights=1.0), A, ("weights", "1.0")),
+    "targets of another count": (lambda m: m.loss_and_grad(None, [rows(m)] * 2, [[5]]), A, ("targets", "2")),
+    "prefixes of another count": (
+        lambda m: m.loss_and_grad(["a", "b", "c"], [rows(m)] * 2, [[5]] * 2),
+        A,
+        ("prefix", "3"),
+    ),
+    "prefix out of the vocabulary": (lambda m: m.loss_and_grad(Ids([600]), rows(m), [5]), A, ("600",)),
+    "memory negative": (lambda m: m.loss_and_grad(None, rows(m), [5], memory=-1), A, ("memory", "-1")),
+    "longer than the context": (lambda m: m.loss_and_grad(None, rows(m, 2049), [5]), C, ("2049", "2048")),
+    "layer too deep": (lambda m: m.vjp(rows(m), layer=5), A, ("layer", "5")),
+    "a gradient of other length": (lambda m: m.vjp(rows(m)).pull(rows(m, 2)), A, ("gradient", "2", "3")),
+    "a gradient of other width": (lambda m: m.vjp(rows(m)).pull(rows(m, 3, 9)), errors.WidthError, ("9", "64")),
+    "a gradient of nan": (lambda m: m.vjp(rows(m)).pull(spoiled(m, float("nan"))), errors.NonFiniteError, ("row 1",)),
+    "one gradient for a list": (lambda m: m.vjp([rows(m)] * 2).pull(rows(m)), A, ("gradient", "list")),
+    "too few gradients": (lambda m: m.vjp([rows(m)] * 2).pull([rows(m)]), A, ("gradients", "2")),
+}
+
+
+@pytest.mark.parametrize("name", list(GRADIENTS))
+def test_gradients(small: Pair, name: str) -> None:
+    call, kind, fragments = GRADIENTS[name]
+    refused(lambda: call(small.ours), kind, *fragments)
+
+
+def test_gradients_of_a_model_without_room(small: Pair, other: Any) -> None:
+    block = 64 * 2 * 4 * small.ours.config.kv_heads * small.ours.config.head_dim * small.ours.config.layers
+    tight = densecore.Model.load(small.folder, kv="f32", cache_bytes=3 * block, prefix_bytes=0)
+    vectors = rows(tight, 100)
+    refused(lambda: tight.loss_and_grad(None, [vectors] * 2, [[5]] * 2), errors.InsufficientMemoryError, "cache")
+    held = tight.prefill(Ids([5] * 70))
+    refused(lambda: tight.loss_and_grad(None, vectors, [5]), errors.OverloadedError, "contexts")
+    del held
+    assert tight.loss_and_grad(None, vectors, [5]).grad.shape == vectors.shape
+    foreign = other.prefill(Ids([5, 6]))
+    refused(lambda: small.ours.loss_and_grad(foreign, rows(small.ours), [5]), A, "prefix", "context")
+
 
 @pytest.mark.parametrize("name", list(GENERATE))
 def test_generate(small: Pair, name: str) -> None:

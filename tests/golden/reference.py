@@ -232,3 +232,41 @@ def llama_logits(peer: Any, ids: list[int]) -> np.ndarray:
     peer.reset()
     peer.eval(list(ids))
     return np.array(peer.scores[: len(ids)], dtype=np.float32)
+
+
+def gradient(
+    model: Any, prefix: list[int], vectors: np.ndarray, targets: list[int], weights: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Loss of the targets after prefix and vectors, and its gradient by the vectors, by torch's own autograd."""
+    table = model.get_input_embeddings().weight
+    soft = torch.tensor(vectors, requires_grad=True)
+    inputs = torch.cat(
+        [table[torch.tensor(prefix, dtype=torch.long)], soft, table[torch.tensor(targets[:-1], dtype=torch.long)]]
+    )
+    logits = model(inputs_embeds=inputs[None], use_cache=False).logits[0, len(prefix) + len(vectors) - 1 :]
+    each = torch.nn.functional.cross_entropy(logits.float(), torch.tensor(targets), reduction="none")
+    loss = each.mean() if weights is None else (each * torch.tensor(weights)).sum()
+    (grad,) = torch.autograd.grad(loss, soft)
+    return loss.item(), grad.numpy()
+
+
+def pullback(
+    model: Any, prefix: list[int], vectors: np.ndarray, layer: int, normed: bool, by_states: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """States of a layer at the vectors' positions, and the gradient by the vectors given that by the states."""
+    table = model.get_input_embeddings().weight
+    soft = torch.tensor(vectors, requires_grad=True)
+    inputs = torch.cat([table[torch.tensor(prefix, dtype=torch.long)], soft])
+    seen: list[torch.Tensor] = []
+    last = model.model.norm if layer == model.config.num_hidden_layers else model.model.layers[layer]
+    hook = last.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+    )
+    try:
+        model.model(inputs_embeds=inputs[None], use_cache=False)
+    finally:
+        hook.remove()
+    states = seen[0][0]
+    states = (model.model.norm(states) if normed else states)[len(prefix) :]
+    (grad,) = torch.autograd.grad(states, soft, torch.tensor(by_states))
+    return states.detach().numpy(), grad.numpy()

@@ -19,6 +19,8 @@ CHECKS = {
     "exchange": "10,000 exchange round trips grow memory by at most 5 MB",
     "soak": "4,000 mixed calls from four threads, a tenth and more cancelled, leave memory and answers as they were",
     "tokenizer_full": "ids equal llama.cpp's on all of GSM8K train and 2,000 SQuAD paragraphs",
+    "soft_sentence": "eight vectors learn a sentence of 20 tokens through SmolLM2 in 500 Adam steps",
+    "qwen_gradient": "gradients of 100 GSM8K problems through Q4_K_M equal torch's through the same weights",
     "qwen_kl": "2,000 positions against float32: KL, arg-max, hidden states",
 }
 

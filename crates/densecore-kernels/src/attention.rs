@@ -188,7 +188,7 @@ fn multiply(format: CacheFormat, a: &[f32], inner: usize, b: &[u8], width: usize
 }
 
 /// The same with rows of `a` `stride` apart.
-fn multiply_strided(
+pub(crate) fn multiply_strided(
     format: CacheFormat,
     a: &[f32],
     stride: usize,

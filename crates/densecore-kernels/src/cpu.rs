@@ -90,6 +90,7 @@ pub fn features() -> Vec<&'static str> {
             "fma",
             "f16c",
             "avxvnni",
+            "gfni",
             "avx512f",
             "avx512bw",
             "avx512dq",

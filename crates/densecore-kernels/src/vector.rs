@@ -8,7 +8,7 @@ const LANES: usize = 16;
 
 /// The sum of `f(i)` lane by lane, then over the lanes in order.
 #[inline(always)]
-fn lane_sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn lane_sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let whole = n / LANES * LANES;
     let mut i = 0;

@@ -69,7 +69,7 @@ impl From<densecore::Context> for Context {
 }
 
 impl Context {
-    fn snapshot(&self) -> densecore::Context {
+    pub fn snapshot(&self) -> densecore::Context {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

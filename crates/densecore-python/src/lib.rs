@@ -8,6 +8,7 @@ mod dlpack;
 mod enter;
 mod error;
 mod exchange;
+mod gradient;
 mod hidden;
 mod machine;
 mod model;
@@ -25,6 +26,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<hidden::Hidden>()?;
     m.add_class::<model::Model>()?;
     m.add_class::<context::Context>()?;
+    m.add_class::<gradient::Recording>()?;
     m.add_class::<stream::Stream>()?;
     machine::register(m)
 }

@@ -3,6 +3,7 @@
 use crate::array::Array;
 use crate::context::{Context, thinking};
 use crate::enter::{CancelFlag, enter, quick};
+use crate::gradient::{self, ItemTuple, LossTuple, PyGradOptions, PyPrefix, Recording};
 use crate::hidden::Hidden;
 use crate::prompt::{PyPrompt, prompts};
 use crate::results::{GenerationTuple, ScoreTuple, UsageTuple, generation, score, usage};
@@ -73,6 +74,7 @@ impl Model {
         prefix_bytes: Option<u64>,
         queue: usize,
         queue_seconds: f64,
+        exact: bool,
     ) -> PyResult<Self> {
         let cache = quick(py, crate::machine::cache_format(kv))?;
         let wait = Duration::try_from_secs_f64(queue_seconds).map_err(|_| {
@@ -80,7 +82,7 @@ impl Model {
         });
         let limits = Limits { queue, queue_wait: quick(py, wait)?, ..Limits::default() };
         let options =
-            LoadOptions { threads, context, cache, cache_budget: cache_bytes, max_memory, prefix_bytes, limits };
+            LoadOptions { threads, context, cache, exact, cache_budget: cache_bytes, max_memory, prefix_bytes, limits };
         let inner = enter(py, None, |_| densecore::Model::load(&path, &options))?;
         Ok(Self { inner })
     }
@@ -249,6 +251,34 @@ impl Model {
         let pairs: Vec<_> = pairs.into_iter().map(|(p, target)| (p.0, target)).collect();
         let scores = enter(py, cancel, |cancel| self.inner.score(&pairs, top, raw, cancel))?;
         Ok(scores.into_iter().map(score).collect())
+    }
+
+    /// The loss of `(prefix, vectors, targets, weights)` and, if `grad`, its gradient by the vectors.
+    fn loss_and_grad(
+        &self,
+        py: Python<'_>,
+        batch: Vec<ItemTuple>,
+        grad: bool,
+        options: PyGradOptions,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Vec<LossTuple>> {
+        let list = gradient::items(batch);
+        let found = enter(py, cancel, |cancel| self.inner.loss_and_grad(&list, grad, options.into(), cancel))?;
+        Ok(found.into_iter().map(|one| gradient::loss(&self.inner, one, grad)).collect())
+    }
+
+    /// Takes vectors behind their prefixes to the states of a layer, to go back from them.
+    fn record(
+        &self,
+        py: Python<'_>,
+        batch: Vec<(PyPrefix, Py<Hidden>)>,
+        layer: Option<usize>,
+        normed: Option<bool>,
+        options: PyGradOptions,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Recording> {
+        let tap = Tap { layer, normed, pool: Pooling::None };
+        Recording::make(py, &self.inner, batch, tap, options, cancel)
     }
 
     fn prefill(

@@ -12,6 +12,7 @@ pub mod error;
 mod exchange;
 mod export;
 pub mod generate;
+pub mod gradient;
 pub mod hardware;
 pub mod hidden;
 pub mod limits;

@@ -30,6 +30,9 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// Storage of keys and values; by default as exact as the weights (f32 for f32 weights, else f16).
     pub cache: Option<CacheFormat>,
+    /// Compute with float32 weights and, unless `cache` says otherwise, keys and values: the reference path. Quantised
+    /// tensors are unpacked, which takes several times their memory.
+    pub exact: bool,
     /// Refuse to load what needs more than this (bytes), however much the machine has.
     pub max_memory: Option<u64>,
     /// Memory for all caches together (bytes); by default three quarters of what is available after loading. Calls that
@@ -85,7 +88,8 @@ impl Model {
         let weights = Arc::new(Weights::open(path, &limits)?);
         let config = weights.config(&limits)?;
         // Packed weights are little larger than the file; the eighth is for tables and working memory.
-        let needed = weights.file_bytes() + weights.file_bytes() / 8;
+        let bytes = if options.exact { weights.numbers() * size_of::<f32>() as u64 } else { weights.file_bytes() };
+        let needed = bytes + bytes / 8;
         let remedy = "free memory, or use a smaller model or a smaller quantisation";
         hardware::require_below("loading the model", needed, options.max_memory, remedy)?;
         let context = options.context.unwrap_or(config.context);
@@ -104,6 +108,7 @@ impl Model {
         }
         let format = match options.cache {
             Some(format) => format,
+            None if options.exact => CacheFormat::F32,
             None if weights.role(Role::Q(0))?.format == densecore_kernels::Format::F32 => CacheFormat::F32,
             None => CacheFormat::F16,
         };
@@ -119,7 +124,7 @@ impl Model {
                 };
                 Ok((tokenizer, template))
             });
-            let decoder = Decoder::load(Arc::clone(&weights), config, pool, format);
+            let decoder = Decoder::load(Arc::clone(&weights), config, pool, format, options.exact);
             (decoder, text.join().map_err(|_| Error::Internal("reading the tokenizer panicked".into())))
         });
         let (decoder, (tokenizer, template)) = (decoder?, text??);

@@ -16,7 +16,15 @@ pub struct Across<'a> {
 
 on_tier! {
     /// See [`many`].
-    fn across(weights: &Across<'_>, units: usize, k: usize, x: &[f32], n: usize, scratch: &mut Scratch, out: &mut [[f32; TILE]]) = many
+    fn across(
+        weights: &Across<'_>,
+        units: usize,
+        k: usize,
+        x: &[f32],
+        n: usize,
+        scratch: &mut Scratch,
+        out: &mut [[f32; TILE]],
+    ) = many
 }
 
 impl QuantMatrix {

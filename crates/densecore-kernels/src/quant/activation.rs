@@ -39,7 +39,7 @@ fn block(n: usize, b: usize) -> Range<usize> {
 
 impl Activations {
     /// Room for `n` rows of `k` components; keeps its allocation between calls. `k` must be a multiple of 32.
-    pub fn resize(&mut self, n: usize, k: usize) {
+    pub(crate) fn resize(&mut self, n: usize, k: usize) {
         assert!(k.is_multiple_of(GROUP), "k = {k} is not a multiple of {GROUP}");
         (self.n, self.k) = (n, k);
         self.q.resize(n * k, 0);
@@ -56,7 +56,7 @@ impl Activations {
     }
 
     /// Quantises what the rounding of row `row` left of `x` into row `to`.
-    pub fn quantize_rest(&mut self, x: &[f32], row: usize, to: usize) {
+    pub(crate) fn quantize_rest(&mut self, x: &[f32], row: usize, to: usize) {
         let (from, k) = (self.place(row), self.k);
         let rest: Vec<f32> = (0..k)
             .map(|i| {
@@ -64,9 +64,18 @@ impl Activations {
                 x[i] - self.scale[at] * f32::from(self.q[at * GROUP + i % GROUP])
             })
             .collect();
-        for part in self.parts().iter_mut().filter(|part| part.rows.contains(&to)) {
-            part.quantize_row(to, &rest);
-        }
+        let (groups, rows) = (k / GROUP, self.block(to / BLOCK));
+        let all = rows.start * groups..rows.end * groups;
+        let mut block = ActivationPart {
+            k,
+            rows,
+            groups: 0..groups,
+            q: &mut self.q[all.start * GROUP..all.end * GROUP],
+            scale: &mut self.scale[all.clone()],
+            sum32: &mut self.sum32[all.clone()],
+            zero16: &mut self.zero16[all.start * 2..all.end * 2],
+        };
+        block.quantize_row(to, &rest);
     }
 
     /// How many blocks the rows make.
@@ -86,12 +95,12 @@ impl Activations {
     }
 
     /// The blocks, cut into parts of some groups, to be filled by threads.
-    pub fn parts(&mut self) -> Vec<ActivationPart<'_>> {
-        let (n, k) = (self.n, self.k);
+    pub(crate) fn parts(&mut self) -> Vec<ActivationPart<'_>> {
+        let (n, k, blocks) = (self.n, self.k, self.blocks());
         let (mut q, mut scale) = (&mut self.q[..], &mut self.scale[..]);
         let (mut sum32, mut zero16) = (&mut self.sum32[..], &mut self.zero16[..]);
         let mut parts = Vec::new();
-        for b in 0..n.div_ceil(BLOCK) {
+        for b in 0..blocks {
             let rows = block(n, b);
             let step = (PART / rows.len()).max(1);
             for start in (0..k / GROUP).step_by(step) {
@@ -127,14 +136,14 @@ impl Place {
 }
 
 /// Some groups of a block of [`Activations`], to be filled.
-pub struct ActivationPart<'a> {
+pub(crate) struct ActivationPart<'a> {
     k: usize,
     rows: Range<usize>,
     groups: Range<usize>,
-    q: &'a mut [i8],
-    scale: &'a mut [f32],
-    sum32: &'a mut [f32],
-    zero16: &'a mut [i32],
+    pub q: &'a mut [i8],
+    pub scale: &'a mut [f32],
+    pub sum32: &'a mut [f32],
+    pub zero16: &'a mut [i32],
 }
 
 impl ActivationPart<'_> {
@@ -150,43 +159,34 @@ impl ActivationPart<'_> {
     /// Quantises this part of row `row` from `x`, `[k]`.
     fn quantize_row(&mut self, row: usize, x: &[f32]) {
         let x = &x[self.groups.start * GROUP..self.groups.end * GROUP];
-        let (r, height) = (row - self.rows.start, self.rows.len());
         #[cfg(target_arch = "x86_64")]
         if Tier::detect() == Tier::Avx512 {
             // SAFETY: the tier was chosen because the processor has these features.
-            unsafe { super::avx512::quantize(x, r, height, self.q, self.scale, self.sum32, self.zero16) };
+            unsafe { super::avx512::quantize(self, row, x) };
             return;
         }
-        quantize_groups(x, r, height, self.q, self.scale, self.sum32, self.zero16);
+        quantize_groups(self, row, x);
+    }
+
+    /// Where row `row` lies in this part, its first group being group 0.
+    #[inline(always)]
+    pub fn place(&self, row: usize) -> Place {
+        Place { first: row - self.rows.start, height: self.rows.len() }
     }
 }
 
 tiered! {
-    /// Groups of 32 floats to integers, scales and sums, as row `r` of a block of `height`.
-    pub fn quantize_groups(
-        x: &[f32],
-        r: usize,
-        height: usize,
-        q: &mut [i8],
-        scale: &mut [f32],
-        sum32: &mut [f32],
-        zero16: &mut [i32],
-    ) = quantize_body
+    /// Groups of 32 floats to integers, scales and sums, as row `row` of a part.
+    pub fn quantize_groups(part: &mut ActivationPart<'_>, row: usize, x: &[f32]) = quantize_body
 }
 
 #[inline(always)]
-fn quantize_body(
-    x: &[f32],
-    r: usize,
-    height: usize,
-    q: &mut [i8],
-    scale: &mut [f32],
-    sum32: &mut [f32],
-    zero16: &mut [i32],
-) {
+fn quantize_body(part: &mut ActivationPart<'_>, row: usize, x: &[f32]) {
+    let place = part.place(row);
     let (groups, _) = x.as_chunks::<GROUP>();
-    let (out, _) = q.as_chunks_mut::<GROUP>();
-    let (halves, _) = zero16.as_chunks_mut::<2>();
+    let (out, _) = part.q.as_chunks_mut::<GROUP>();
+    let (halves, _) = part.zero16.as_chunks_mut::<2>();
+    let (scale, sum32) = (&mut *part.scale, &mut *part.sum32);
     for (g, x) in groups.iter().enumerate() {
         let d = scale_of(largest(x));
         let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
@@ -195,7 +195,7 @@ fn quantize_body(
             low[i] = round(x[i] * inverse);
             high[i] = round(x[i + 16] * inverse);
         }
-        let at = g * height + r;
+        let at = place.group(g);
         for i in 0..16 {
             out[at][i] = low[i] as i8;
             out[at][i + 16] = high[i] as i8;

@@ -8,18 +8,17 @@
 //! they fit, which depends on the width of the quants. These sums are exact, and the floats after them are computed
 //! in the order of the reference, so results equal it bit for bit.
 
-use super::activation::{Activations, GROUP};
-use super::layout::{Bits, Layout, Scales, TILE};
+use super::activation::{Activations, GROUP, MAGIC};
+use super::layout::{Layout, TILE};
+use super::packed::{CENTRED, OFFSET, Packed, SIX, SUPER, for_layout};
 use crate::cpu;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-/// How far ahead of its use a packed payload is asked for (bytes): memory takes longer than one group's products.
-const AHEAD: usize = 4096;
-/// Groups unpacked at a time: 24 KiB, which leave room for inputs in the first-level cache.
+/// Groups unpacked at a time: 20 KiB, which leave room for inputs in the first-level cache.
 const STRETCH: usize = 32;
-/// Bytes of an unpacked group: 8 x 64 quants, then two scales and two offsets of 16 floats.
-const UNPACKED: usize = 512 + 256;
+/// Bytes of an unpacked group: 8 x 64 quants, then twice 16 floats.
+const UNPACKED: usize = 512 + 128;
 
 /// Exact sums of products of unsigned weights of `BITS` bits and signed inputs, a row of the tile in each 32-bit lane.
 /// Functions need the processor features of their implementation.
@@ -52,8 +51,6 @@ trait Dots<const BITS: u8> {
 /// adds it to the float: a subtraction then makes a float of the sum (below 2^22), on a port that the products leave
 /// free.
 struct Vnni;
-/// 1.5 * 2^23.
-const MAGIC: f32 = 12_582_912.0;
 /// Bit `j` of byte `j`.
 const BIT: i64 = 0x8040_2010_0804_0201_u64 as i64;
 
@@ -191,17 +188,6 @@ impl<const BITS: u8> Dots<BITS> for Plain {
     }
 }
 
-/// A tile as it is stored.
-struct Packed<const BITS: u8, const KIND: u8> {
-    payload: *const u8,
-    scales: *const u8,
-    zero: f32,
-}
-const CENTRED: u8 = 0;
-const OFFSET: u8 = 1;
-const SUPER: u8 = 2;
-const SIX: u8 = 3;
-
 #[inline(always)]
 unsafe fn load(p: *const u8) -> __m256i {
     // SAFETY: the caller has AVX2 and passes a pointer to 32 readable bytes.
@@ -227,26 +213,6 @@ unsafe fn signed(p: *const u8) -> __m256 {
 }
 
 impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
-    /// Bytes of a group's payload.
-    const SIZE: usize = match BITS {
-        4 => 256,
-        5 => 320,
-        6 => 384,
-        _ => 512,
-    };
-    /// Scale groups per 32 components.
-    const PARTS: usize = if KIND == SIX { 2 } else { 1 };
-
-    /// Asks for what a later group will need.
-    #[inline(always)]
-    fn prefetch(&self, g: usize) {
-        let ahead = self.payload.wrapping_add(g * Self::SIZE + AHEAD);
-        for line in 0..Self::SIZE / 64 {
-            // SAFETY: a prefetch does not read; any address will do.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64).cast()) };
-        }
-    }
-
     /// Steps `s` and `s + 4` (`s` below 4) of half `h`. SAFETY: `g` is a group of the tile; needs AVX2.
     #[inline(always)]
     unsafe fn steps<D: Dots<BITS>>(&self, g: usize, s: usize, h: usize) -> [__m256i; 2] {
@@ -281,9 +247,10 @@ impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
         }
     }
 
-    /// Scale and offset of part `p` of half `h`. SAFETY: `g` is a group of the tile; needs AVX2 and F16C.
+    /// Scale and offset of half `h`, or its scales of the group's two parts, whose zero is taken off before.
+    /// SAFETY: `g` is a group of the tile; needs AVX2 and F16C.
     #[inline(always)]
-    unsafe fn scales(&self, g: usize, p: usize, h: usize) -> [__m256; 2] {
+    unsafe fn scales(&self, g: usize, h: usize) -> [__m256; 2] {
         // SAFETY: the caller's contract; scale sizes are those of `Layout::scale_bytes`.
         unsafe {
             match KIND {
@@ -303,9 +270,10 @@ impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
                     [_mm256_mul_ps(d, scale), _mm256_mul_ps(negative, min)]
                 }
                 _ => {
-                    let (block, at) = (self.scales.add(g / 8 * 288), (g % 8 * 2 + p) * TILE + h * 8);
-                    let scale = _mm256_mul_ps(halves(block.add(h * 16)), signed(block.add(32 + at)));
-                    [scale, _mm256_mul_ps(_mm256_set1_ps(-32.0), scale)]
+                    let (block, at) = (self.scales.add(g / 8 * 288), g % 8 * 2 * TILE + h * 8);
+                    let d = halves(block.add(h * 16));
+                    let scale = |part: usize| _mm256_mul_ps(d, signed(block.add(32 + at + part * TILE)));
+                    [scale(0), scale(1)]
                 }
             }
         }
@@ -354,23 +322,21 @@ impl Rows {
         unsafe { *self.zero.add((g * self.height + row) * 2 + p) }
     }
 
-    /// The end of a group's product, `acc + dot * scale + offset`, or of half a group's, without offset. SAFETY: as for `four`, with FMA.
+    /// `acc` and the product of a group, or of its part, that `scale` belongs to. SAFETY: as for `four`, with FMA.
     #[inline(always)]
-    unsafe fn total<const PARTS: usize>(
-        &self,
-        row: usize,
-        g: usize,
-        dot: __m256,
-        [scale, offset]: [__m256; 2],
-        acc: __m256,
-    ) -> __m256 {
+    unsafe fn scaled(&self, row: usize, g: usize, dot: __m256, scale: __m256, acc: __m256) -> __m256 {
         // SAFETY: the caller's contract.
         unsafe {
-            let group = g * self.height + row;
-            let scale = _mm256_mul_ps(scale, _mm256_set1_ps(*self.scale.add(group)));
-            let acc = _mm256_fmadd_ps(dot, scale, acc);
-            if PARTS == 2 { acc } else { _mm256_fmadd_ps(offset, _mm256_set1_ps(*self.sum.add(group)), acc) }
+            let input = _mm256_set1_ps(*self.scale.add(g * self.height + row));
+            _mm256_fmadd_ps(dot, _mm256_mul_ps(scale, input), acc)
         }
+    }
+
+    /// `acc` and what the offset of a group's weights adds. SAFETY: as above.
+    #[inline(always)]
+    unsafe fn offset(&self, row: usize, g: usize, offset: __m256, acc: __m256) -> __m256 {
+        // SAFETY: the caller's contract.
+        unsafe { _mm256_fmadd_ps(offset, _mm256_set1_ps(*self.sum.add(g * self.height + row)), acc) }
     }
 }
 
@@ -382,14 +348,13 @@ unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
     first: usize,
     out: &mut [[f32; TILE]],
 ) {
-    let parts = Packed::<BITS, KIND>::PARTS;
     // A single row or two leave the multipliers idle if steps wait for one another.
     let two = D::WAITS && C <= 2;
     // SAFETY: the caller's contract.
     unsafe {
         let mut acc = [[_mm256_setzero_ps(); C]; 2];
         for g in 0..x.groups {
-            tile.prefetch(g);
+            tile.ask_ahead(g);
             let mut low = [[D::start(); C]; 2];
             // The upper steps, if they have their own scale or their own chain.
             let mut high = [[D::second(); C]; 2];
@@ -417,15 +382,16 @@ unsafe fn few<D: Dots<BITS>, const BITS: u8, const KIND: u8, const C: usize>(
                 }
             }
             for h in 0..2 {
-                let scales = [tile.scales(g, 0, h), tile.scales(g, parts - 1, h)];
+                let scales = tile.scales(g, h);
                 for c in 0..C {
                     let (row, low, high) = (first + c, low[h][c], high[h][c]);
                     if KIND == SIX {
-                        acc[h][c] = x.total::<2>(row, g, D::float(low), scales[0], acc[h][c]);
-                        acc[h][c] = x.total::<2>(row, g, D::float(high), scales[1], acc[h][c]);
+                        acc[h][c] = x.scaled(row, g, D::float(low), scales[0], acc[h][c]);
+                        acc[h][c] = x.scaled(row, g, D::float(high), scales[1], acc[h][c]);
                     } else {
                         let dot = D::float(if two { D::join(low, high) } else { low });
-                        acc[h][c] = x.total::<1>(row, g, dot, scales[0], acc[h][c]);
+                        acc[h][c] = x.scaled(row, g, dot, scales[0], acc[h][c]);
+                        acc[h][c] = x.offset(row, g, scales[1], acc[h][c]);
                     }
                 }
             }
@@ -460,11 +426,9 @@ unsafe fn unpack<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
                     _mm256_store_si256(out.add(s * 64 + h * 32).cast(), w[0]);
                     _mm256_store_si256(out.add((s + 4) * 64 + h * 32).cast(), w[1]);
                 }
-                for p in 0..Packed::<BITS, KIND>::PARTS {
-                    let [scale, offset] = tile.scales(g, p, h);
-                    let out = out.add(512 + p * 64 + h * 32);
-                    _mm256_store_ps(out.cast(), scale);
-                    _mm256_store_ps(out.add(128).cast(), offset);
+                let scales = tile.scales(g, h);
+                for i in 0..2 {
+                    _mm256_store_ps(out.add(512 + i * 64 + h * 32).cast(), scales[i]);
                 }
             }
         }
@@ -517,10 +481,12 @@ unsafe fn many<D: Dots<BITS>, const BITS: u8, const PARTS: usize, const C: usize
                     }
                 }
                 for h in 0..2 {
-                    let floats = base.add(512 + p * 64 + h * 32).cast::<f32>();
-                    let scales = [_mm256_load_ps(floats), _mm256_load_ps(floats.add(32))];
+                    let floats = |i: usize| _mm256_load_ps(base.add(512 + i * 64 + h * 32).cast());
                     for c in 0..C {
-                        acc[h][c] = x.total::<PARTS>(first + c, g, D::float(dot[h][c]), scales, acc[h][c]);
+                        acc[h][c] = x.scaled(first + c, g, D::float(dot[h][c]), floats(p), acc[h][c]);
+                        if PARTS == 1 {
+                            acc[h][c] = x.offset(first + c, g, floats(1), acc[h][c]);
+                        }
                     }
                 }
             }
@@ -533,7 +499,8 @@ unsafe fn many<D: Dots<BITS>, const BITS: u8, const PARTS: usize, const C: usize
     }
 }
 
-/// A block of rows times one unpacked stretch; the first of them ask for the payload of the next. SAFETY: as for `many`.
+/// A block of rows times one unpacked stretch; the first of them ask for the payload of the next. SAFETY: as for
+/// `many`.
 #[inline(always)]
 unsafe fn blocks<D: Dots<BITS>, const BITS: u8, const PARTS: usize>(
     bytes: (*const u8, usize),
@@ -570,11 +537,12 @@ unsafe fn blocks<D: Dots<BITS>, const BITS: u8, const PARTS: usize>(
 /// SAFETY: needs the features of `D`; rows and groups exist.
 #[inline(always)]
 unsafe fn run<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
-    tile: &Packed<BITS, KIND>,
+    layout: &Layout,
+    bytes: &[u8],
     x: &Activations,
     out: &mut [[f32; TILE]],
 ) {
-    let groups = x.k / GROUP;
+    let (tile, groups) = (&Packed::<BITS, KIND>::new(layout, bytes), layout.groups);
     if out.len() >= D::UNPACK_FROM {
         out.fill([0.0; TILE]);
         let mut stretch = MaybeUninit::<Stretch>::uninit();
@@ -622,40 +590,32 @@ unsafe fn run<D: Dots<BITS>, const BITS: u8, const KIND: u8>(
 
 /// Everything above, compiled for AVX2 alone.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn plain<const BITS: u8, const KIND: u8>(tile: &Packed<BITS, KIND>, x: &Activations, out: &mut [[f32; TILE]]) {
+unsafe fn plain<const BITS: u8, const KIND: u8>(
+    layout: &Layout,
+    tile: &[u8],
+    x: &Activations,
+    out: &mut [[f32; TILE]],
+) {
     // SAFETY: forwarded from `tile`.
-    unsafe { run::<Plain, BITS, KIND>(tile, x, out) }
+    unsafe { run::<Plain, BITS, KIND>(layout, tile, x, out) }
 }
 
 /// Everything above, compiled for AVX-VNNI and GFNI.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni,gfni")]
-unsafe fn vnni<const BITS: u8, const KIND: u8>(tile: &Packed<BITS, KIND>, x: &Activations, out: &mut [[f32; TILE]]) {
+unsafe fn vnni<const BITS: u8, const KIND: u8>(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
     // SAFETY: forwarded from `tile`.
-    unsafe { run::<Vnni, BITS, KIND>(tile, x, out) }
+    unsafe { run::<Vnni, BITS, KIND>(layout, tile, x, out) }
 }
 
 /// See [`super::portable::tile`]. SAFETY: needs the features of `Tier::Avx2`.
 pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
-    assert!(tile.len() >= layout.groups * layout.payload + layout.scale_bytes);
     assert!(x.k == layout.groups * GROUP && out.len() == x.n);
-    let payload = tile.as_ptr();
-    let scales = tile[layout.groups * layout.payload..].as_ptr();
-    macro_rules! packed {
-        ($bits:literal, $kind:ident, $zero:expr) => {{
-            let tile = Packed::<$bits, $kind> { payload, scales, zero: $zero };
-            // SAFETY: the lengths were checked above; the tier by the caller, its dot products here.
-            unsafe { if cpu::narrow_dots() { vnni(&tile, x, out) } else { plain(&tile, x, out) } }
-        }};
-    }
-    match (layout.bits, layout.scales) {
-        (Bits::Four, Scales::Centred { zero }) => packed!(4, CENTRED, f32::from(zero)),
-        (Bits::Four, Scales::Offset) => packed!(4, OFFSET, 0.0),
-        (Bits::Four, _) => packed!(4, SUPER, 0.0),
-        (Bits::Five, Scales::Centred { zero }) => packed!(5, CENTRED, f32::from(zero)),
-        (Bits::Five, Scales::Offset) => packed!(5, OFFSET, 0.0),
-        (Bits::Five, _) => packed!(5, SUPER, 0.0),
-        (Bits::Six, _) => packed!(6, SIX, 0.0),
-        (Bits::Eight, Scales::Centred { zero }) => packed!(8, CENTRED, f32::from(zero)),
-        (Bits::Eight, _) => packed!(8, OFFSET, 0.0),
+    // SAFETY: the tier is the caller's promise, its dot products are asked for here.
+    unsafe {
+        if cpu::narrow_dots() {
+            for_layout!(layout, vnni(layout, tile, x, out));
+        } else {
+            for_layout!(layout, plain(layout, tile, x, out));
+        }
     }
 }

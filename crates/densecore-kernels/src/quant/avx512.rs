@@ -3,8 +3,9 @@
 //! Low blocks of input rows read the packed payload straight into registers; for higher ones some groups at a time are
 //! unpacked to bytes that stay in the first-level cache. Both run the same operations in the same order.
 
-use super::activation::{Activations, BLOCK, GROUP, MAGIC, scale_of};
-use super::layout::{Bits, Layout, Scales, TILE};
+use super::activation::{ActivationPart, Activations, BLOCK, GROUP, MAGIC, scale_of};
+use super::layout::{Layout, TILE};
+use super::packed::{CENTRED, OFFSET, Packed, SIX, SUPER, for_layout};
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -15,9 +16,6 @@ const DIRECT: usize = 8;
 const CHUNK: usize = 16;
 /// Bytes of inputs that stay in the second-level cache while tiles go by.
 const NEAR: usize = 1 << 19;
-/// How far ahead of its use a packed payload is asked for (bytes): memory takes longer than one group's products, and
-/// this is a chunk of 4-bit groups.
-const AHEAD: usize = 4096;
 /// Bytes of an unpacked group: 8 x 64 quants, then twice 16 floats.
 const UNPACKED: usize = 512 + 128;
 
@@ -39,16 +37,6 @@ trait Source {
     unsafe fn scales(&self, g: usize) -> [__m512; 2];
 }
 
-struct Packed<const BITS: u8, const KIND: u8> {
-    payload: *const u8,
-    scales: *const u8,
-    zero: f32,
-}
-const CENTRED: u8 = 0;
-const OFFSET: u8 = 1;
-const SUPER: u8 = 2;
-const SIX: u8 = 3;
-
 #[inline(always)]
 unsafe fn load(p: *const u8) -> __m512i {
     // SAFETY: the caller passes a pointer to 64 readable bytes.
@@ -67,28 +55,13 @@ unsafe fn unsigned(p: *const u8) -> __m512 {
     unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
 }
 
-impl<const BITS: u8, const KIND: u8> Packed<BITS, KIND> {
-    /// Bytes of a group's payload.
-    const SIZE: usize = match BITS {
-        4 => 256,
-        5 => 320,
-        6 => 384,
-        _ => 512,
-    };
-}
-
 impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
-    const HALVES: usize = if KIND == SIX { 2 } else { 1 };
+    const HALVES: usize = Self::PARTS;
     const WIDE: bool = false;
 
     #[inline(always)]
     fn prefetch(&self, g: usize) {
-        let size = Self::SIZE;
-        let ahead = self.payload.wrapping_add(g * size + AHEAD);
-        for line in 0..size / 64 {
-            // SAFETY: a prefetch does not read; any address will do.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64).cast()) };
-        }
+        self.ask_ahead(g);
     }
 
     type Weights = [__m512i; 8];
@@ -103,14 +76,13 @@ impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
         // SAFETY: the trait's contract; payload sizes are those of `Layout::payload`.
         unsafe {
             let mut w = [_mm512_setzero_si512(); 8];
+            let p = self.payload.add(g * Self::SIZE);
             if BITS == 8 {
-                let p = self.payload.add(g * 512);
                 for s in 0..8 {
                     w[s] = load(p.add(s * 64));
                 }
                 return w;
             }
-            let p = self.payload.add(g * Self::SIZE);
             let low = _mm512_set1_epi8(15);
             for s in 0..4 {
                 let both = load(p.add(s * 64));
@@ -354,53 +326,40 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch([0; CHUNK * UNPACKED])) };
 }
 
-/// Packed tiles, one after the other.
-struct Tiles<'a> {
-    layout: &'a Layout,
-    bytes: &'a [u8],
-}
-
-impl Tiles<'_> {
-    fn packed<const BITS: u8, const KIND: u8>(&self, t: usize, zero: f32) -> Packed<BITS, KIND> {
-        let tile = &self.bytes[t * self.layout.tile_bytes..][..self.layout.tile_bytes];
-        let scales = &tile[self.layout.groups * self.layout.payload..][..self.layout.scale_bytes];
-        Packed { payload: tile.as_ptr(), scales: scales.as_ptr(), zero }
-    }
-
-    /// SAFETY: needs the features of `Tier::Avx512`; `BITS` and `KIND` are the layout's.
-    unsafe fn run<const BITS: u8, const KIND: u8>(&self, zero: f32, x: &Activations, out: &mut [[f32; TILE]]) {
-        let groups = self.layout.groups;
-        if x.block(0).len() <= DIRECT {
-            for (t, out) in out.chunks_exact_mut(x.n).enumerate() {
-                // SAFETY: a tile holds what its layout says; the caller's contract.
-                unsafe { all_rows(&self.packed::<BITS, KIND>(t, zero), &(0..groups), x, out) };
-            }
-            return;
+/// SAFETY: needs the features of `Tier::Avx512`; `BITS` and `KIND` are the layout's.
+unsafe fn run<const BITS: u8, const KIND: u8>(layout: &Layout, bytes: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
+    let groups = layout.groups;
+    let packed = |t: usize| Packed::<BITS, KIND>::new(layout, &bytes[t * layout.tile_bytes..][..layout.tile_bytes]);
+    if x.block(0).len() <= DIRECT {
+        for (t, out) in out.chunks_exact_mut(x.n).enumerate() {
+            // SAFETY: a tile holds what its layout says; the caller's contract.
+            unsafe { all_rows(&packed(t), &(0..groups), x, out) };
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let bytes = scratch.0.as_mut_ptr();
-            let (tiles, starts) = (out.len() / x.n, (0..groups).step_by(CHUNK));
-            let mut step = |start: usize, t: usize| {
-                let part = start..groups.min(start + CHUNK);
-                let out = &mut out[t * x.n..(t + 1) * x.n];
-                // SAFETY: as above; the scratch holds `CHUNK` groups.
-                unsafe {
-                    unpack(&self.packed::<BITS, KIND>(t, zero), &part, bytes);
-                    if KIND == SIX {
-                        all_rows(&Unpacked::<2> { bytes, start }, &part, x, out);
-                    } else {
-                        all_rows(&Unpacked::<1> { bytes, start }, &part, x, out);
-                    }
-                }
-            };
-            if x.q.len() > NEAR {
-                // The inputs of some groups stay near for all tiles.
-                starts.for_each(|start| (0..tiles).for_each(|t| step(start, t)));
-            } else {
-                (0..tiles).for_each(|t| starts.clone().for_each(|start| step(start, t)));
-            }
-        });
+        return;
     }
+    SCRATCH.with_borrow_mut(|scratch| {
+        let bytes = scratch.0.as_mut_ptr();
+        let (tiles, starts) = (out.len() / x.n, (0..groups).step_by(CHUNK));
+        let mut step = |start: usize, t: usize| {
+            let part = start..groups.min(start + CHUNK);
+            let out = &mut out[t * x.n..(t + 1) * x.n];
+            // SAFETY: as above; the scratch holds `CHUNK` groups.
+            unsafe {
+                unpack(&packed(t), &part, bytes);
+                if KIND == SIX {
+                    all_rows(&Unpacked::<2> { bytes, start }, &part, x, out);
+                } else {
+                    all_rows(&Unpacked::<1> { bytes, start }, &part, x, out);
+                }
+            }
+        };
+        if x.q.len() > NEAR {
+            // The inputs of some groups stay near for all tiles.
+            starts.for_each(|start| (0..tiles).for_each(|t| step(start, t)));
+        } else {
+            (0..tiles).for_each(|t| starts.clone().for_each(|start| step(start, t)));
+        }
+    });
 }
 
 /// [`super::portable::tile`] for tiles that follow one another. SAFETY: needs the features of `Tier::Avx512`.
@@ -409,40 +368,21 @@ pub unsafe fn tiles(layout: &Layout, bytes: &[u8], x: &Activations, out: &mut [[
     if x.n == 0 {
         return;
     }
-    let tiles = Tiles { layout, bytes };
     // SAFETY: the tier is the caller's promise, the formats are the layout's.
-    unsafe {
-        match (layout.bits, layout.scales) {
-            (Bits::Four, Scales::Centred { zero }) => tiles.run::<4, CENTRED>(f32::from(zero), x, out),
-            (Bits::Four, Scales::Offset) => tiles.run::<4, OFFSET>(0.0, x, out),
-            (Bits::Four, _) => tiles.run::<4, SUPER>(0.0, x, out),
-            (Bits::Five, Scales::Centred { zero }) => tiles.run::<5, CENTRED>(f32::from(zero), x, out),
-            (Bits::Five, Scales::Offset) => tiles.run::<5, OFFSET>(0.0, x, out),
-            (Bits::Five, _) => tiles.run::<5, SUPER>(0.0, x, out),
-            (Bits::Six, _) => tiles.run::<6, SIX>(0.0, x, out),
-            (Bits::Eight, Scales::Centred { zero }) => tiles.run::<8, CENTRED>(f32::from(zero), x, out),
-            (Bits::Eight, _) => tiles.run::<8, OFFSET>(0.0, x, out),
-        }
-    }
+    unsafe { for_layout!(layout, run(layout, bytes, x, out)) }
 }
 
 /// See [`super::activation::quantize_groups`]. SAFETY: needs the features of `Tier::Avx512`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub unsafe fn quantize(
-    x: &[f32],
-    r: usize,
-    height: usize,
-    q: &mut [i8],
-    scale: &mut [f32],
-    sum32: &mut [f32],
-    zero16: &mut [i32],
-) {
+pub unsafe fn quantize(part: &mut ActivationPart<'_>, row: usize, x: &[f32]) {
+    let place = part.place(row);
     let (groups, _) = x.as_chunks::<GROUP>();
-    let (q, _) = q.as_chunks_mut::<GROUP>();
-    let (zero16, _) = zero16.as_chunks_mut::<2>();
+    let (q, _) = part.q.as_chunks_mut::<GROUP>();
+    let (zero16, _) = part.zero16.as_chunks_mut::<2>();
+    let (scale, sum32) = (&mut *part.scale, &mut *part.sum32);
     let magic = _mm512_set1_ps(MAGIC);
     for (g, x) in groups.iter().enumerate() {
-        let at = g * height + r;
+        let at = place.group(g);
         // SAFETY: a group is two registers of floats, and as integers two quarters of one.
         let (low, high) = unsafe { (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))) };
         let d = scale_of(_mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high))));

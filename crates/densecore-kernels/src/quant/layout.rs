@@ -30,7 +30,7 @@ pub enum Bits {
     Eight,
 }
 
-/// How scales are stored behind the payloads. All halves are f16 in native order.
+/// How scales are stored behind the payloads. All halves are f16, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scales {
     /// Per group: `d[16]`; offset = -zero * d.

@@ -12,6 +12,8 @@ mod matrix;
 mod neon;
 #[cfg(target_arch = "x86_64")]
 mod pack512;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod packed;
 mod portable;
 
 pub use activation::{Activations, GROUP};

@@ -8,7 +8,8 @@
 //! Few input rows read the packed payload straight into registers; many first unpack a tile to bytes.
 
 use super::activation::{Activations, GROUP};
-use super::layout::{Bits, Layout, Scales, TILE};
+use super::layout::{Layout, TILE};
+use super::packed::{CENTRED, OFFSET, Packed, SIX, SUPER, for_layout};
 use std::arch::aarch64::*;
 use std::arch::asm;
 use std::cell::RefCell;
@@ -20,11 +21,8 @@ const BLOCK: usize = 4;
 const UNPACK_FROM: usize = 3;
 /// Registers a step takes.
 const QUARTERS: usize = 4;
-/// Bytes of a quarter of an unpacked group: 8 x 16 quants, then scales and offsets of two halves, 4 floats each.
-const UNPACKED: usize = 128 + 64;
-
-/// Scales and offsets of four rows, by halves of a group.
-type Floats = ([float32x4_t; 2], [float32x4_t; 2]);
+/// Bytes of a quarter of an unpacked group: 8 x 16 quants, then twice 4 floats.
+const UNPACKED: usize = 128 + 32;
 
 /// How a quarter of a group becomes eight registers of signed bytes and its scales and offsets.
 trait Source {
@@ -34,19 +32,9 @@ trait Source {
     const WIDE: bool;
     /// SAFETY: the source points at a tile that has group `g`; `q` is below `QUARTERS`.
     unsafe fn weights(&self, g: usize, q: usize) -> [int8x16_t; 8];
-    /// SAFETY: as above.
-    unsafe fn scales(&self, g: usize, q: usize) -> Floats;
+    /// Scale and offset of the group, or the scales of its halves, whose zero is taken off before. SAFETY: as above.
+    unsafe fn scales(&self, g: usize, q: usize) -> [float32x4_t; 2];
 }
-
-struct Packed<const BITS: u8, const KIND: u8> {
-    payload: *const u8,
-    scales: *const u8,
-    zero: f32,
-}
-const CENTRED: u8 = 0;
-const OFFSET: u8 = 1;
-const SUPER: u8 = 2;
-const SIX: u8 = 3;
 
 /// Four half floats; every processor with NEON widens them, but the intrinsic came later than our oldest compiler.
 #[inline(always)]
@@ -55,7 +43,11 @@ unsafe fn halves(p: *const u8) -> float32x4_t {
     unsafe {
         let stored = vld1_u8(p);
         let wide: float32x4_t;
-        asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) stored, options(pure, nomem, nostack, preserves_flags));
+        asm!(
+            "fcvtl {0:v}.4s, {1:v}.4h",
+            out(vreg) wide, in(vreg) stored,
+            options(pure, nomem, nostack, preserves_flags),
+        );
         wide
     }
 }
@@ -80,7 +72,7 @@ unsafe fn signed(p: *const u8) -> float32x4_t {
 }
 
 impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
-    const HALVES: usize = if KIND == SIX { 2 } else { 1 };
+    const HALVES: usize = Self::PARTS;
     const WIDE: bool = BITS == 8;
 
     #[inline(always)]
@@ -88,19 +80,13 @@ impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
         // SAFETY: the trait's contract; payload sizes are those of `Layout::payload`.
         unsafe {
             let mut w = [vdupq_n_u8(0); 8];
+            let p = self.payload.add(g * Self::SIZE);
             if BITS == 8 {
-                let p = self.payload.add(g * 512 + q * 16);
                 for s in 0..8 {
-                    w[s] = veorq_u8(vld1q_u8(p.add(s * 64)), vdupq_n_u8(0x80));
+                    w[s] = veorq_u8(vld1q_u8(p.add(s * 64 + q * 16)), vdupq_n_u8(0x80));
                 }
                 return w.map(|w| vreinterpretq_s8_u8(w));
             }
-            let size = match BITS {
-                4 => 256,
-                5 => 320,
-                _ => 384,
-            };
-            let p = self.payload.add(g * size);
             for s in 0..4 {
                 let both = vld1q_u8(p.add(s * 64 + q * 16));
                 w[s] = vandq_u8(both, vdupq_n_u8(15));
@@ -131,29 +117,28 @@ impl<const BITS: u8, const KIND: u8> Source for Packed<BITS, KIND> {
     }
 
     #[inline(always)]
-    unsafe fn scales(&self, g: usize, q: usize) -> Floats {
+    unsafe fn scales(&self, g: usize, q: usize) -> [float32x4_t; 2] {
         // SAFETY: the trait's contract; scale sizes are those of `Layout::scale_bytes`.
         unsafe {
             match KIND {
                 CENTRED => {
                     let d = halves(self.scales.add(g * 32 + q * 8));
-                    ([d; 2], [vmulq_n_f32(d, -self.zero); 2])
+                    [d, vmulq_n_f32(d, -self.zero)]
                 }
                 OFFSET => {
                     let p = self.scales.add(g * 64 + q * 8);
-                    ([halves(p); 2], [halves(p.add(32)); 2])
+                    [halves(p), halves(p.add(32))]
                 }
                 SUPER => {
                     let (p, sub) = (self.scales.add(g / 8 * 320), g % 8);
                     let (d, dmin) = (halves(p.add(q * 8)), halves(p.add(32 + q * 8)));
                     let (scale, min) = (p.add(64 + sub * TILE + q * 4), p.add(192 + sub * TILE + q * 4));
-                    ([vmulq_f32(d, unsigned(scale)); 2], [vmulq_f32(vnegq_f32(dmin), unsigned(min)); 2])
+                    [vmulq_f32(d, unsigned(scale)), vmulq_f32(vnegq_f32(dmin), unsigned(min))]
                 }
                 _ => {
                     let (p, sub) = (self.scales.add(g / 8 * 288), g % 8 * 2);
                     let d = halves(p.add(q * 8));
-                    let scale = [0, 1].map(|h| vmulq_f32(d, signed(p.add(32 + (sub + h) * TILE + q * 4))));
-                    (scale, scale.map(|scale| vmulq_n_f32(scale, -32.0)))
+                    [0, 1].map(|h| vmulq_f32(d, signed(p.add(32 + (sub + h) * TILE + q * 4))))
                 }
             }
         }
@@ -177,12 +162,11 @@ impl<const H: usize, const WIDE: bool> Source for Unpacked<H, WIDE> {
     }
 
     #[inline(always)]
-    unsafe fn scales(&self, g: usize, q: usize) -> Floats {
-        // SAFETY: as above; two scale and two offset registers follow the bytes.
+    unsafe fn scales(&self, g: usize, q: usize) -> [float32x4_t; 2] {
+        // SAFETY: as above; two registers of floats follow the bytes.
         unsafe {
             let p = self.0.add((g * QUARTERS + q) * UNPACKED + 128);
-            let at = |i: usize| vreinterpretq_f32_u8(vld1q_u8(p.add(i * 16)));
-            if H == 1 { ([at(0); 2], [at(2); 2]) } else { ([at(0), at(1)], [at(2), at(3)]) }
+            [0, 16].map(|at| vreinterpretq_f32_u8(vld1q_u8(p.add(at))))
         }
     }
 }
@@ -197,10 +181,9 @@ unsafe fn unpack<S: Source>(source: &S, groups: usize, out: *mut u8) {
                 for (s, w) in source.weights(g, q).into_iter().enumerate() {
                     vst1q_s8(p.add(s * 16).cast(), w);
                 }
-                let (scale, offset) = source.scales(g, q);
+                let scales = source.scales(g, q);
                 for h in 0..2 {
-                    vst1q_u8(p.add(128 + h * 16), vreinterpretq_u8_f32(scale[h]));
-                    vst1q_u8(p.add(160 + h * 16), vreinterpretq_u8_f32(offset[h]));
+                    vst1q_u8(p.add(128 + h * 16), vreinterpretq_u8_f32(scales[h]));
                 }
             }
         }
@@ -272,7 +255,7 @@ unsafe fn rows<S: Source, const C: usize, const Q: usize>(
                 }
                 for q in 0..Q {
                     let w = source.weights(g, pass + q);
-                    let (ws, offset) = source.scales(g, pass + q);
+                    let scales = source.scales(g, pass + q);
                     for c in 0..C {
                         let group = place.group(g) + c;
                         let a_scale = *scale.add(group);
@@ -280,11 +263,11 @@ unsafe fn rows<S: Source, const C: usize, const Q: usize>(
                         let acc = &mut acc[c][q];
                         if S::HALVES == 1 {
                             let dot = vcvtq_f32_s32(vaddq_s32(dots[0], dots[1]));
-                            *acc = vfmaq_f32(*acc, dot, vmulq_n_f32(ws[0], a_scale));
-                            *acc = vfmaq_n_f32(*acc, offset[0], *sum32.add(group));
+                            *acc = vfmaq_f32(*acc, dot, vmulq_n_f32(scales[0], a_scale));
+                            *acc = vfmaq_n_f32(*acc, scales[1], *sum32.add(group));
                         } else {
                             for h in 0..2 {
-                                *acc = vfmaq_f32(*acc, vcvtq_f32_s32(dots[h]), vmulq_n_f32(ws[h], a_scale));
+                                *acc = vfmaq_f32(*acc, vcvtq_f32_s32(dots[h]), vmulq_n_f32(scales[h], a_scale));
                             }
                         }
                     }
@@ -330,14 +313,11 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-unsafe fn run<const BITS: u8, const KIND: u8>(
-    source: &Packed<BITS, KIND>,
-    groups: usize,
-    x: &Activations,
-    out: &mut [[f32; TILE]],
-) {
+/// SAFETY: needs the features of `Tier::Neon`; `BITS` and `KIND` are the layout's.
+unsafe fn run<const BITS: u8, const KIND: u8>(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
+    let (source, groups) = (&Packed::<BITS, KIND>::new(layout, tile), layout.groups);
     if out.len() < UNPACK_FROM {
-        // SAFETY: forwarded from `tile`.
+        // SAFETY: a tile holds what its layout says; the caller's contract.
         unsafe { all_rows(source, groups, x, out) };
         return;
     }
@@ -359,26 +339,7 @@ unsafe fn run<const BITS: u8, const KIND: u8>(
 
 /// See [`super::portable::tile`]. SAFETY: needs the features of `Tier::Neon`.
 pub unsafe fn tile(layout: &Layout, tile: &[u8], x: &Activations, out: &mut [[f32; TILE]]) {
-    assert!(tile.len() >= layout.groups * layout.payload + layout.scale_bytes);
     assert!(x.k == layout.groups * GROUP && out.len() == x.n);
-    let payload = tile.as_ptr();
-    let scales = tile[layout.groups * layout.payload..].as_ptr();
-    macro_rules! packed {
-        ($bits:literal, $kind:ident, $zero:expr) => {{
-            let source = Packed::<$bits, $kind> { payload, scales, zero: $zero };
-            // SAFETY: the lengths were checked above, the tier by the caller.
-            unsafe { run(&source, layout.groups, x, out) }
-        }};
-    }
-    match (layout.bits, layout.scales) {
-        (Bits::Four, Scales::Centred { zero }) => packed!(4, CENTRED, f32::from(zero)),
-        (Bits::Four, Scales::Offset) => packed!(4, OFFSET, 0.0),
-        (Bits::Four, _) => packed!(4, SUPER, 0.0),
-        (Bits::Five, Scales::Centred { zero }) => packed!(5, CENTRED, f32::from(zero)),
-        (Bits::Five, Scales::Offset) => packed!(5, OFFSET, 0.0),
-        (Bits::Five, _) => packed!(5, SUPER, 0.0),
-        (Bits::Six, _) => packed!(6, SIX, 0.0),
-        (Bits::Eight, Scales::Centred { zero }) => packed!(8, CENTRED, f32::from(zero)),
-        (Bits::Eight, _) => packed!(8, OFFSET, 0.0),
-    }
+    // SAFETY: the tier is the caller's promise, the formats are the layout's.
+    unsafe { for_layout!(layout, run(layout, tile, x, out)) }
 }

@@ -12,62 +12,99 @@ struct Rows {
     offsets: __m512i,
 }
 
+// Loops, and functions with the features instead of `inline(always)`: a closure called by `array::from_fn` is compiled
+// without them if it happens not to be inlined, and then every operation is a call.
 impl Rows {
-    /// The little-endian words at byte `at` of the rows. SAFETY: four bytes are there in each; needs AVX-512.
-    #[inline(always)]
+    /// The little-endian words at byte `at` of the rows. SAFETY: four bytes are there in each.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn word(&self, at: usize) -> __m512i {
         // SAFETY: the caller's contract.
         unsafe { _mm512_i32gather_epi32::<1>(self.offsets, self.first.add(at).cast()) }
     }
 
     /// The 32 unsigned quants of a group, four to a word, of the block at byte `at`; `sub` is the group's number in it.
-    /// SAFETY: the block is there; needs AVX-512.
-    #[inline(always)]
+    /// SAFETY: the block is there.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn quants(&self, format: Format, at: usize, sub: usize) -> [__m512i; 8] {
+        let (nibbles, ones) = (_mm512_set1_epi32(0x0f0f_0f0f), _mm512_set1_epi32(0x0101_0101));
+        let mut w = [nibbles; 8];
         // SAFETY: the caller's contract; offsets are those of the formats.
         unsafe {
-            let nibbles = _mm512_set1_epi32(0x0f0f_0f0f);
-            let shifted = |w, by: usize| _mm512_srl_epi32(w, _mm_cvtsi32_si128(by as i32));
-            let low = |from: usize, by: usize| _mm512_and_si512(shifted(self.word(at + from), by), nibbles);
-            let halves = |from: usize| -> [__m512i; 8] {
-                let words: [__m512i; 4] = std::array::from_fn(|i| self.word(at + from + 4 * i));
-                std::array::from_fn(|i| _mm512_and_si512(shifted(words[i % 4], i / 4 * 4), nibbles))
-            };
-            // Bits of a mask, four to a word, to bit 4 of its bytes, by a multiplication without carries.
-            let fifth = |from: usize, low: [__m512i; 8]| -> [__m512i; 8] {
-                let high = self.word(at + from);
-                std::array::from_fn(|i| {
-                    let four = _mm512_and_si512(shifted(high, 4 * i), _mm512_set1_epi32(15));
-                    let spread = _mm512_mullo_epi32(four, _mm512_set1_epi32(0x0020_4081));
-                    let bits = _mm512_and_si512(spread, _mm512_set1_epi32(0x0101_0101));
-                    _mm512_or_si512(low[i], _mm512_slli_epi32::<4>(bits))
-                })
-            };
             match format {
-                Format::Q4_0 => halves(2),
-                Format::Q4_1 => halves(4),
-                Format::Q5_0 => fifth(2, halves(6)),
-                Format::Q5_1 => fifth(4, halves(8)),
-                Format::Q8_0 => {
-                    let sign = _mm512_set1_epi32(0x8080_8080_u32 as i32);
-                    std::array::from_fn(|i| _mm512_xor_si512(self.word(at + 2 + 4 * i), sign))
+                Format::Q4_0 => self.halves(at + 2, &mut w),
+                Format::Q4_1 => self.halves(at + 4, &mut w),
+                Format::Q5_0 => {
+                    self.halves(at + 6, &mut w);
+                    fifth(self.word(at + 2), &mut w);
                 }
-                Format::Q4K => std::array::from_fn(|i| low(16 + sub / 2 * 32 + 4 * i, sub % 2 * 4)),
-                Format::Q5K => std::array::from_fn(|i| {
-                    let bits =
-                        _mm512_and_si512(shifted(self.word(at + 16 + 4 * i), sub), _mm512_set1_epi32(0x0101_0101));
-                    _mm512_or_si512(low(48 + sub / 2 * 32 + 4 * i, sub % 2 * 4), _mm512_slli_epi32::<4>(bits))
-                }),
+                Format::Q5_1 => {
+                    self.halves(at + 8, &mut w);
+                    fifth(self.word(at + 4), &mut w);
+                }
+                Format::Q8_0 => {
+                    for i in 0..8 {
+                        let sign = _mm512_set1_epi32(0x8080_8080_u32 as i32);
+                        w[i] = _mm512_xor_si512(self.word(at + 2 + 4 * i), sign);
+                    }
+                }
+                Format::Q4K => {
+                    for i in 0..8 {
+                        w[i] =
+                            _mm512_and_si512(shifted(self.word(at + 16 + sub / 2 * 32 + 4 * i), sub % 2 * 4), nibbles);
+                    }
+                }
+                Format::Q5K => {
+                    for i in 0..8 {
+                        let low = shifted(self.word(at + 48 + sub / 2 * 32 + 4 * i), sub % 2 * 4);
+                        let high = _mm512_and_si512(shifted(self.word(at + 16 + 4 * i), sub), ones);
+                        w[i] = _mm512_or_si512(_mm512_and_si512(low, nibbles), _mm512_slli_epi32::<4>(high));
+                    }
+                }
                 _ => {
                     let (half, quarter) = (sub / 4, sub % 4);
-                    std::array::from_fn(|i| {
+                    for i in 0..8 {
+                        let low = shifted(self.word(at + half * 64 + quarter % 2 * 32 + 4 * i), quarter / 2 * 4);
                         let high = shifted(self.word(at + 128 + half * 32 + 4 * i), 2 * quarter);
                         let high = _mm512_slli_epi32::<4>(_mm512_and_si512(high, _mm512_set1_epi32(0x0303_0303)));
-                        _mm512_or_si512(low(half * 64 + quarter % 2 * 32 + 4 * i, quarter / 2 * 4), high)
-                    })
+                        w[i] = _mm512_or_si512(_mm512_and_si512(low, nibbles), high);
+                    }
                 }
             }
         }
+        w
+    }
+
+    /// Low nibbles of four words, then high ones. SAFETY: 16 bytes are there.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    unsafe fn halves(&self, at: usize, w: &mut [__m512i; 8]) {
+        let nibbles = _mm512_set1_epi32(0x0f0f_0f0f);
+        for i in 0..4 {
+            // SAFETY: the caller's contract.
+            let both = unsafe { self.word(at + 4 * i) };
+            w[i] = _mm512_and_si512(both, nibbles);
+            w[i + 4] = _mm512_and_si512(_mm512_srli_epi32::<4>(both), nibbles);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn shifted(w: __m512i, by: usize) -> __m512i {
+    _mm512_srl_epi32(w, _mm_cvtsi32_si128(by as i32))
+}
+
+/// The bits of a mask, four to a word, to bit 4 of its bytes, by a multiplication without carries.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn fifth(mask: __m512i, w: &mut [__m512i; 8]) {
+    for i in 0..8 {
+        let four = _mm512_and_si512(shifted(mask, 4 * i), _mm512_set1_epi32(15));
+        let spread = _mm512_mullo_epi32(four, _mm512_set1_epi32(0x0020_4081));
+        let bits = _mm512_and_si512(spread, _mm512_set1_epi32(0x0101_0101));
+        w[i] = _mm512_or_si512(w[i], _mm512_slli_epi32::<4>(bits));
     }
 }
 

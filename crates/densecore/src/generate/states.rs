@@ -22,6 +22,22 @@ pub struct Tap {
     pub pool: Pooling,
 }
 
+impl Tap {
+    /// Layers passed, and whether the final norm is applied, for a model.
+    pub(crate) fn resolve(&self, model: &Model) -> Result<(usize, bool)> {
+        let all = model.config().layers;
+        let layer = self.layer.unwrap_or(all);
+        if layer > all {
+            return Err(Error::argument(
+                "layer",
+                layer,
+                format!("it must be from 0 (input of the first layer) to {all} (after the last)"),
+            ));
+        }
+        Ok((layer, self.normed.unwrap_or(layer == all)))
+    }
+}
+
 /// How positions become one vector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Pooling {
@@ -67,16 +83,7 @@ impl Model {
     /// Hidden states of each prompt. Layers above the tapped one are not computed.
     pub fn encode(&self, prompts: &[Prompt], tap: Tap, raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
         let call = self.enter(prompts.len(), cancel)?;
-        let all = self.config().layers;
-        let layer = tap.layer.unwrap_or(all);
-        if layer > all {
-            return Err(Error::argument(
-                "layer",
-                layer,
-                format!("it must be from 0 (input of the first layer) to {all} (after the last)"),
-            ));
-        }
-        let normed = tap.normed.unwrap_or(layer == all);
+        let (layer, normed) = tap.resolve(self)?;
         let rows = self.all_rows(prompts, raw)?;
         self.states(call, rows, layer, normed, tap.pool)
     }

@@ -4,7 +4,7 @@ use super::attention::{Attention, Biases};
 use super::config::ModelConfig;
 use super::embed::Embedding;
 use super::head::Head;
-use super::layer::Layer;
+use super::layer::{Layer, Watch};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rope;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generate::cancel::Cancel;
 use crate::weights::{Role, TensorView, Weights};
 use densecore_kernels::attention::CacheFormat;
-use densecore_kernels::{Arena, Heads, Matrix, Pool, Source};
+use densecore_kernels::{Arena, Format, Heads, Matrix, Pool, Source};
 use std::sync::Arc;
 
 /// All weights of a model, immutable and shared by threads.
@@ -31,8 +31,15 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Checks every tensor; quantised ones are packed when they are used, see [`Matrix::open`].
-    pub fn load(weights: Arc<Weights>, config: ModelConfig, pool: Arc<Pool>, format: CacheFormat) -> Result<Self> {
-        let loader = Loader { weights: &weights, pool: &pool, arena: Arc::default(), eps: config.norm_eps };
+    /// With `exact`, quantised ones are unpacked to f32 at once.
+    pub fn load(
+        weights: Arc<Weights>,
+        config: ModelConfig,
+        pool: Arc<Pool>,
+        format: CacheFormat,
+        exact: bool,
+    ) -> Result<Self> {
+        let loader = Loader { weights: &weights, pool: &pool, arena: Arc::default(), exact, eps: config.norm_eps };
         // The head is the largest tensor: packed first, while the least is resident beside it.
         let head = Head {
             norm: loader.norm(Role::OutputNorm)?,
@@ -59,30 +66,31 @@ impl Decoder {
         self.head.matrix.bytes() + self.layers.iter().map(layer).sum::<usize>()
     }
 
-    /// Needs `Cache::reserve` for every work. Runs `ws.x` `(N, d)` through the first `layers` layers (a cache filled by fewer than all serves no other
-    /// call). The caches gain the rows only if nothing failed; a cancelled pass leaves them as they were.
-    pub fn forward(&self, ws: &mut Workspace, works: &mut [Work<'_>], layers: usize, cancel: &Cancel) -> Result<()> {
-        let total: usize = works.iter().map(|w| w.rows).sum();
-        debug_assert_eq!(total, ws.rows);
-        ws.precise.clear();
-        let mut row = 0;
-        for work in works.iter() {
-            if work.cache.is_empty() && work.rows > 0 {
-                ws.precise.push(row);
-            }
-            row += work.rows;
-        }
+    /// The shape of attention.
+    pub fn heads(&self) -> Heads {
+        let config = &self.config;
+        let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
+        Heads { heads, kv_heads, head_dim, format: self.format }
+    }
+
+    /// Runs `ws.x` `(N, d)` through the first `layers` layers (a cache filled by fewer than all serves no other call).
+    /// Needs `Cache::reserve` for every work. The caches gain the rows only if nothing failed; a cancelled pass leaves
+    /// them as they were.
+    pub fn forward(
+        &self,
+        ws: &mut Workspace,
+        works: &mut [Work<'_>],
+        layers: usize,
+        cancel: &Cancel,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        debug_assert_eq!(ws.rows, works.iter().map(|w| w.rows).sum::<usize>());
         let positions = works.iter().flat_map(|w| w.cache.len()..w.cache.len() + w.rows);
-        self.rope.angles(positions, &mut ws.angles);
-        let heads = Heads {
-            heads: self.config.heads,
-            kv_heads: self.config.kv_heads,
-            head_dim: self.config.head_dim,
-            format: self.format,
-        };
+        ws.place(&self.rope, positions);
+        let heads = self.heads();
         for (l, layer) in self.layers.iter().take(layers).enumerate() {
             cancel.check()?;
-            layer.forward(&self.pool, &self.rope, heads, l, ws, works)?;
+            layer.forward(&self.pool, &self.rope, heads, l, ws, works, watch)?;
         }
         for work in works {
             work.cache.advance(work.rows);
@@ -117,6 +125,7 @@ struct Loader<'a> {
     weights: &'a Arc<Weights>,
     pool: &'a Pool,
     arena: Arc<Arena>,
+    exact: bool,
     eps: f32,
 }
 
@@ -126,9 +135,14 @@ impl Loader<'_> {
         let [rows, cols] = view.shape[..] else {
             return Err(Error::Internal(format!("tensor {} is not a matrix", view.name)));
         };
+        let failed = |e| Error::io("packing a tensor of", self.weights.path(), e);
+        if self.exact && view.format != Format::F32 {
+            let bytes: Vec<u8> = Self::floats(&view)?.into_iter().flat_map(f32::to_le_bytes).collect();
+            self.weights.release(&view);
+            return Matrix::pack(self.pool, &self.arena, Format::F32, rows, cols, &bytes).map_err(failed);
+        }
         let source = Box::new(Tensor { weights: Arc::clone(self.weights), role });
-        Matrix::open(self.pool, &self.arena, view.format, rows, cols, source)
-            .map_err(|e| Error::io("packing a tensor of", self.weights.path(), e))
+        Matrix::open(self.pool, &self.arena, view.format, rows, cols, source).map_err(failed)
     }
 
     fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {

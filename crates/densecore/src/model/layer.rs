@@ -16,6 +16,18 @@ pub(crate) struct Layer {
     pub mlp: Mlp,
 }
 
+/// A place inside a layer where somebody may look at the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// `ws.x` is the layer's input.
+    Entered,
+    /// `ws.gate` and `ws.up` are the perceptron's two projections.
+    Opened,
+}
+
+/// Sees layer and moment of a pass, and its workspace.
+pub(crate) type Watch<'a> = dyn FnMut(usize, Moment, &Workspace) + 'a;
+
 impl Layer {
     /// `ws.x` `(N, d)` in place.
     pub fn forward(
@@ -26,13 +38,17 @@ impl Layer {
         layer: usize,
         ws: &mut Workspace,
         works: &mut [Work<'_>],
+        watch: &mut Watch<'_>,
     ) -> Result<()> {
         let size = ws.x.len();
+        watch(layer, Moment::Entered, ws);
         self.attention_norm.rows(pool, &ws.x, &mut ws.normed[..size]);
         self.attention.forward(pool, rope, heads, layer, ws, works)?;
         ws.add_out(pool);
         self.mlp_norm.rows(pool, &ws.x, &mut ws.normed[..size]);
-        self.mlp.forward(pool, ws);
+        self.mlp.open(pool, ws);
+        watch(layer, Moment::Opened, ws);
+        self.mlp.close(pool, ws);
         ws.add_out(pool);
         Ok(())
     }

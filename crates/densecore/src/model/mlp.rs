@@ -12,12 +12,18 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    /// `ws.normed` to `ws.out`.
-    pub fn forward(&self, pool: &Pool, ws: &mut Workspace) {
+    /// `ws.normed` to `ws.gate` and `ws.up`.
+    pub fn open(&self, pool: &Pool, ws: &mut Workspace) {
         let (n, m) = (ws.rows, self.gate.rows());
         let (gate, up) = (&mut ws.gate[..n * m], &mut ws.up[..n * m]);
         let input = ws.input.prepare(pool, &ws.normed, n, &ws.precise, &[&self.gate, &self.up]);
         products(pool, input, &mut [(&self.gate, Output::new(gate, m)), (&self.up, Output::new(up, m))]);
+    }
+
+    /// `ws.gate` and `ws.up` to `ws.out`; `ws.gate` becomes the activation.
+    pub fn close(&self, pool: &Pool, ws: &mut Workspace) {
+        let (n, m) = (ws.rows, self.gate.rows());
+        let (gate, up) = (&mut ws.gate[..n * m], &ws.up[..n * m]);
         pool.rows(gate, m, (8192 / m).max(1), &|first, gate| {
             vector::silu_mul(gate, &up[first * m..]);
         });

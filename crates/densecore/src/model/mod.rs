@@ -1,13 +1,13 @@
 //! Embeddings to hidden states to logits: one noun a file.
-mod attention;
+pub(crate) mod attention;
 pub mod cache;
 pub mod config;
 pub(crate) mod decoder;
 pub(crate) mod embed;
 pub(crate) mod head;
-mod layer;
+pub(crate) mod layer;
 mod mlp;
-mod norm;
+pub(crate) mod norm;
 pub(crate) mod prefix;
 pub(crate) mod room;
 mod rope;

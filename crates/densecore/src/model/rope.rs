@@ -16,6 +16,13 @@ pub struct Angles {
     sin: Vec<f32>,
 }
 
+impl Angles {
+    /// The same angles the other way round: they take gradients back.
+    pub fn reverse(&mut self) {
+        self.sin.iter_mut().for_each(|s| *s = -*s);
+    }
+}
+
 impl Rope {
     /// Frequencies for heads of `head_dim`.
     pub fn new(head_dim: usize, theta: f32, interleaved: bool) -> Self {

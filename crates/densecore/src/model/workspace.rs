@@ -2,7 +2,8 @@
 
 use super::cache::Cache;
 use super::config::ModelConfig;
-use super::rope::Angles;
+use super::rope::{Angles, Rope};
+use crate::error::Error;
 use densecore_kernels::{Floats, Input, Pool, vector};
 use std::io;
 
@@ -11,6 +12,16 @@ use std::io;
 pub(crate) struct Work<'a> {
     pub cache: &'a mut Cache,
     pub rows: usize,
+}
+
+/// The error of a pass that found no memory for its rows.
+pub(crate) fn no_room(config: &ModelConfig, rows: usize, error: &io::Error) -> Error {
+    Error::Memory {
+        what: format!("the activations of {rows} positions ({error})"),
+        needed: (rows * config.mlp_width * 2 * size_of::<f32>()).div_ceil(1 << 20) as u64,
+        available: crate::hardware::memory().available >> 20,
+        remedy: "free memory, or bring fewer positions at once".into(),
+    }
 }
 
 /// Buffers of a step over `rows` rows in all.
@@ -53,6 +64,13 @@ impl Workspace {
         self.x.resize(rows * config.width, 0.0);
         self.rows = rows;
         Ok(())
+    }
+
+    /// Says where the rows stand: their angles, and which of them are a first position.
+    pub fn place(&mut self, rope: &Rope, positions: impl Iterator<Item = usize> + Clone) {
+        self.precise.clear();
+        self.precise.extend(positions.clone().enumerate().filter(|&(_, p)| p == 0).map(|(row, _)| row));
+        rope.angles(positions, &mut self.angles);
     }
 
     /// `x += out`.

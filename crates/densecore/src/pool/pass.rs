@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::generate::Cancel;
 use crate::model::cache::Cache;
 use crate::model::decoder::Decoder;
-use crate::model::workspace::{Work, Workspace};
+use crate::model::workspace::{Work, Workspace, no_room};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{ThreadId, current};
@@ -108,12 +108,7 @@ impl Meeting {
         let ws = &mut *self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = ws.resize(&decoder.config, total) {
             for item in going {
-                item.outcome = Err(Error::Memory {
-                    what: format!("the activations of {total} positions ({error})"),
-                    needed: (total * decoder.config.mlp_width * 2 * size_of::<f32>()).div_ceil(1 << 20) as u64,
-                    available: crate::hardware::memory().available >> 20,
-                    remedy: "free memory, or bring fewer positions at once".into(),
-                });
+                item.outcome = Err(no_room(&decoder.config, total, &error));
             }
             return;
         }
@@ -128,7 +123,7 @@ impl Meeting {
             .flat_map(|item| item.caches.iter_mut())
             .map(|(cache, rows)| Work { cache, rows: *rows })
             .collect();
-        let outcome = decoder.forward(ws, &mut works, layers, &cancel);
+        let outcome = decoder.forward(ws, &mut works, layers, &cancel, &mut |_, _, _| {});
         drop(works);
         let mut at = 0;
         for item in going {

@@ -108,6 +108,12 @@ impl Weights {
         }
     }
 
+    /// Numbers of all tensors together.
+    pub fn numbers(&self) -> u64 {
+        let size = |name: &&str| self.find(name).map_or(0, |view| view.shape.iter().map(|&d| d as u64).product());
+        self.names().iter().map(size).sum()
+    }
+
     /// Gives the whole pages inside a view back to the system: what was repacked need not stay resident twice.
     /// The view stays valid; reading it again fetches the pages from the file.
     pub fn release(&self, view: &TensorView<'_>) {

@@ -1,0 +1,231 @@
+"""Gradients by input vectors: against torch's autograd, and against finite differences of our own loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import densecore
+from tests import tiny
+from tests.golden import reference
+from tests.golden.fixtures import Pair
+
+RELATIVE = 1e-4  # of the gradient's length, in float32
+
+
+def draw(seed: int, rows: int, width: int, deviation: float = 0.3) -> np.ndarray:
+    return (deviation * np.random.default_rng(seed).standard_normal((rows, width))).astype(np.float32)
+
+
+def near(ours: Any, theirs: np.ndarray, relative: float = RELATIVE) -> None:
+    ours = np.asarray(ours)
+    assert ours.shape == theirs.shape
+    length = float(np.linalg.norm(theirs))
+    assert length > 1e-3, "a gradient of nothing proves nothing"
+    apart = float(np.linalg.norm(ours.astype(np.float64) - theirs)) / length
+    assert apart <= relative, f"{apart:.2e} of its length apart"
+
+
+def fresh() -> int:
+    return int(np.random.default_rng().integers(1 << 30))
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 1), (0, 5, 3), (7, 3, 2), (70, 9, 5), (3, 130, 2)])
+def test_equals_torch(pair: Pair, shape: tuple[int, int, int]) -> None:
+    seed, (before, rows, count) = fresh(), shape
+    prefix, targets = pair.ids(seed, before), pair.ids(seed + 1, count)
+    vectors = draw(seed, rows, pair.ours.config.width)
+    loss, grad = reference.gradient(pair.theirs, prefix, vectors, targets)
+    found = pair.ours.loss_and_grad(densecore.Ids(prefix) if prefix else None, vectors, targets)
+    assert found.loss == pytest.approx(loss, rel=1e-5), f"seed {seed}"
+    near(found.grad, grad)
+    assert found.loss == pytest.approx(-found.logprobs.astype(np.float64).mean(), rel=1e-5)
+    assert found.usage.prompt_vectors == rows
+    assert found.usage.positions + found.usage.cached_positions == before + rows + count - 1
+
+
+def test_weights_and_a_ragged_batch_with_prefixes_of_its_own(pair: Pair) -> None:
+    seed = fresh()
+    random = np.random.default_rng(seed)
+    prefixes = [pair.ids(seed + i, n) for i, n in enumerate([5, 66, 1])]
+    vectors = [draw(seed + i, n, pair.ours.config.width) for i, n in enumerate([2, 1, 31])]
+    targets = [pair.ids(seed + 9 + i, n) for i, n in enumerate([1, 20, 3])]
+    weights = [random.standard_normal(len(t)).astype(np.float32) for t in targets]
+    found = pair.ours.loss_and_grad(
+        [densecore.Prompt(densecore.Ids(p)) for p in prefixes], vectors, targets, weights=weights
+    )
+    for one, *given in zip(found, prefixes, vectors, targets, weights, strict=True):
+        loss, grad = reference.gradient(pair.theirs, *given)
+        assert one.loss == pytest.approx(loss, rel=1e-4, abs=1e-4), f"seed {seed}"
+        near(one.grad, grad)
+
+
+def test_no_budget_and_all_budget_give_the_same(pair: Pair) -> None:
+    vectors, targets = draw(1, 12, pair.ours.config.width), pair.ids(2, 6)
+    kept, again = (pair.ours.loss_and_grad(None, vectors, targets, memory=m) for m in (1 << 30, 0))
+    assert kept.loss == again.loss
+    assert (kept.grad == again.grad).all()
+    alone = pair.ours.loss_and_grad(None, vectors, targets, grad=False)
+    assert (alone.loss, alone.grad) == (kept.loss, None)
+    batch = pair.ours.loss_and_grad(None, [draw(3, 40, vectors.shape[1]), vectors], [pair.ids(4, 2), targets])
+    assert (batch[1].grad == kept.grad).all(), "company changed the gradient"
+
+
+@pytest.mark.parametrize(("layer", "normed"), [(0, False), (1, False), (3, True), (4, False), (None, None)])
+def test_states_of_any_layer(pair: Pair, layer: int | None, normed: bool | None) -> None:
+    seed = fresh()
+    prefix, vectors = pair.ids(seed, 9), draw(seed, 11, pair.ours.config.width)
+    by_states = draw(seed + 1, 11, pair.ours.config.width, 1.0)
+    vjp = pair.ours.vjp(vectors, prefix=densecore.Ids(prefix), layer=layer, normed=normed)
+    depth, last = (4, True) if layer is None else (layer, bool(normed))
+    states, grad = reference.pullback(pair.theirs, prefix, vectors, depth, last, by_states)
+    assert vjp.states.layer == depth
+    assert vjp.states.normed == last
+    near(vjp.states, states)
+    near(vjp.pull(by_states), grad)
+    near(vjp.pull(2 * by_states), 2 * grad)  # it can be gone back again
+
+
+@pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q8_0", "Q5_0"])
+def test_quantised_weights(kind: str, tmp_path: Path) -> None:
+    """Exact: torch's gradient of the dequantised weights. As it serves: close to it, and the loss is that of `score`."""
+    path = tiny.make_tiny_gguf("qwen2", tmp_path / "tiny.gguf", kind, seed=3)
+    theirs, seed = reference.model_from_gguf(path), fresh()
+    exact, fast = densecore.Model.load(path, exact=True), densecore.Model.load(path)
+    assert (exact.kv, fast.kv, exact.fingerprint) == ("f32", "f16", fast.fingerprint)
+    random = np.random.default_rng(seed)
+    ids, targets = random.integers(0, tiny.VOCAB, 20).tolist(), random.integers(0, tiny.VOCAB, 6).tolist()
+    vectors = np.asarray(exact.embed(densecore.Ids(ids)))
+    loss, grad = reference.gradient(theirs, [], vectors, targets)
+    found = exact.loss_and_grad(None, vectors, targets)
+    assert found.loss == pytest.approx(loss, rel=1e-5), f"seed {seed}"
+    near(found.grad, grad)
+    found = fast.loss_and_grad(None, vectors, targets)
+    assert found.loss == pytest.approx(loss, rel=0.05), f"seed {seed}"
+    near(found.grad, grad, 0.2)
+    assert found.loss == pytest.approx(-fast.score(densecore.Ids(ids), targets).total / 6, rel=1e-5)
+    for memory in (0, 1 << 30):  # kept activations are bf16 here
+        near(fast.loss_and_grad(None, vectors, targets, memory=memory).grad, found.grad, 0.01)
+
+
+def agrees(f: Callable[[float], float], slope: float, gradient: float, direction: float, seed: int) -> None:
+    """Central differences at two widths, the better of them: one is too coarse here, the other too fine there."""
+    steps = [1e-2 / direction, 3e-3 / direction]
+    apart = min(abs((f(step) - f(-step)) / (2 * step) - slope) for step in steps)
+    assert apart <= 1e-3 * gradient * direction, f"seed {seed}: {apart / gradient / direction:.1e}"
+
+
+def test_finite_differences(pair: Pair) -> None:
+    """Every option at once: prefix, ragged batch, weights."""
+    seed = fresh()
+    width = pair.ours.config.width
+    prefixes = [densecore.Prompt(densecore.Ids(pair.ids(seed + i, n))) for i, n in enumerate([3, 65])]
+    vectors = [draw(seed + i, n, width) for i, n in enumerate([4, 9])]
+    targets = [pair.ids(seed + 7 + i, n) for i, n in enumerate([6, 2])]
+    weights = [np.abs(draw(seed + 5, 1, len(t), 1.0))[0] for t in targets]
+
+    def losses(moved: list[np.ndarray]) -> float:
+        return sum(one.loss for one in pair.ours.loss_and_grad(prefixes, moved, targets, weights=weights, grad=False))
+
+    found = pair.ours.loss_and_grad(prefixes, vectors, targets, weights=weights)
+    for attempt in range(4):
+        along = [draw(seed + 20 + attempt + i, len(v), width, 1.0) for i, v in enumerate(vectors)]
+        slope = sum(float((one.grad.astype(np.float64) * u).sum()) for one, u in zip(found, along, strict=True))
+        length = float(np.sqrt(sum((one.grad.astype(np.float64) ** 2).sum() for one in found)))
+        direction = float(np.sqrt(sum((u.astype(np.float64) ** 2).sum() for u in along)))
+        agrees(
+            lambda step: losses([v + step * u for v, u in zip(vectors, along, strict=True)]),
+            slope,
+            length,
+            direction,
+            seed,
+        )
+
+
+@pytest.mark.parametrize("layer", [1, 2, 4])
+def test_finite_differences_of_states(pair: Pair, layer: int) -> None:
+    seed = fresh()
+    width = pair.ours.config.width
+    prefix, vectors = densecore.Ids(pair.ids(seed, 7)), draw(seed, 10, width)
+    by_states = draw(seed + 1, 10, width, 1.0).astype(np.float64)
+    vjp = pair.ours.vjp(vectors, prefix=prefix, layer=layer)
+    grad = vjp.pull(by_states.astype(np.float32)).astype(np.float64)
+    for attempt in range(3):
+        along = draw(seed + 2 + attempt, 10, width, 1.0)
+
+        def f(step: float, along: np.ndarray = along) -> float:
+            moved = pair.ours.vjp((vectors + step * along).astype(np.float32), prefix=prefix, layer=layer)
+            return float((np.asarray(moved.states).astype(np.float64) * by_states).sum())
+
+        agrees(f, float((grad * along).sum()), float(np.linalg.norm(grad)), float(np.linalg.norm(along)), seed)
+
+
+def test_gradients_into_the_prefix(pair: Pair) -> None:
+    """Into keys and values: those of a context made of vectors, gone back by hand through what made them.
+
+    A prefix of vectors followed by live vectors is one sequence. Its loss has a gradient by the first vectors that goes
+    through their keys and values alone (the prefix has no targets of its own), layer by layer. Finite differences of the
+    loss by the first vectors must agree with what torch makes of our gradients by keys and values.
+    """
+    import torch
+
+    seed = fresh()
+    first, second = draw(seed, 5, pair.ours.config.width), draw(seed + 1, 3, pair.ours.config.width)
+    targets = pair.ids(seed, 4)
+    found = pair.ours.loss_and_grad(densecore.Prompt(first), second, targets, kv_grad=True)
+    heads, size = pair.ours.config.kv_heads, pair.ours.config.head_dim
+    assert len(found.kv_grad) == pair.ours.config.layers
+    assert all(part.shape == (5, heads, size) for both in found.kv_grad for part in both)
+    # The keys and values as torch makes them, with their own graphs.
+    soft = torch.tensor(first, requires_grad=True)
+    cache = pair.theirs(inputs_embeds=soft[None], use_cache=True).past_key_values
+    total = torch.zeros(())
+    for layer, (keys, values) in zip(cache.layers, found.kv_grad, strict=True):
+        total = total + (layer.keys[0].transpose(0, 1) * torch.tensor(keys)).sum()
+        total = total + (layer.values[0].transpose(0, 1) * torch.tensor(values)).sum()
+    (through_kv,) = torch.autograd.grad(total, soft)
+    whole = pair.ours.loss_and_grad(None, np.concatenate([first, second]), targets)
+    near(through_kv.numpy(), whole.grad[:5], 1e-3)
+    near(found.grad, whole.grad[5:])
+    _, exact = reference.gradient(pair.theirs, [], np.concatenate([first, second]), targets)
+    near(through_kv.numpy(), exact[:5], 1e-3)
+
+
+def cut(model: Any, path: str) -> Callable[[], None]:
+    """Stops gradients on one path through every layer of the reference; returns what undoes it."""
+    import torch
+
+    def detached(_: Any, args: Any, out: Any) -> Any:
+        return out.detach()
+
+    def without_identity(_: Any, args: Any, out: Any) -> Any:
+        return out - args[0] + args[0].detach()
+
+    hooks = []
+    for layer in model.model.layers:
+        part = {"q": layer.self_attn.q_proj, "k": layer.self_attn.k_proj, "v": layer.self_attn.v_proj,
+                "mlp": layer.mlp, "residual": layer}[path]  # fmt: skip
+        hooks.append(part.register_forward_hook(without_identity if path == "residual" else detached))
+    assert isinstance(model, torch.nn.Module)
+    return lambda: [hook.remove() for hook in hooks]  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("path", ["q", "k", "v", "mlp", "residual"])
+def test_a_cut_path_would_be_seen(pair: Pair, path: str) -> None:
+    """The comparison above is sharp: a gradient that lacks one path lies far outside its tolerance, ours does not."""
+    seed = fresh()
+    vectors, targets = draw(seed, 9, pair.ours.config.width), pair.ids(seed, 5)
+    ours = pair.ours.loss_and_grad(None, vectors, targets).grad
+    _, whole = reference.gradient(pair.theirs, [], vectors, targets)
+    undo = cut(pair.theirs, path)
+    try:
+        _, lacking = reference.gradient(pair.theirs, [], vectors, targets)
+    finally:
+        undo()
+    length = float(np.linalg.norm(whole))
+    assert np.linalg.norm(lacking - ours) > 100 * RELATIVE * length, "the path carries nothing here"
+    near(ours, whole)
