@@ -54,9 +54,9 @@ fn main() {
         };
         bytes.shrink_to_fit();
         let copies = (WEIGHTS / bytes.len()).clamp(1, 64);
-        let matrices: Vec<Matrix> = (0..copies)
-            .filter_map(|_| Matrix::pack(&pool, &Arena::default(), format, height, width, &bytes).ok())
-            .collect();
+        let arena = Arena::default();
+        let matrices: Vec<Matrix> =
+            (0..copies).filter_map(|_| Matrix::pack(&pool, &arena, format, height, width, &bytes).ok()).collect();
         print!("{format:?} {height}x{width}:");
         for &n in rows.iter().filter(|&&n| n * height < 1 << 24) {
             let x: Vec<f32> = random(n * width).collect();

@@ -43,9 +43,9 @@ fn main() {
         let bytes: Vec<u8> = (0..rows * format.row_bytes(cols).unwrap_or(0)).map(|i| (i * 37 % 61) as u8).collect();
         let copies = room.div_ceil(bytes.len());
         let start = Instant::now();
-        let matrices: Vec<Matrix> = (0..copies)
-            .filter_map(|_| Matrix::pack(&pool, &Arena::default(), format, rows, cols, &bytes).ok())
-            .collect();
+        let arena = Arena::default();
+        let matrices: Vec<Matrix> =
+            (0..copies).filter_map(|_| Matrix::pack(&pool, &arena, format, rows, cols, &bytes).ok()).collect();
         let packing = (bytes.len() * matrices.len()) as f64 / start.elapsed().as_secs_f64() / 1e9;
         print!("{format:?} {rows}x{cols}: pack {packing:.2} GB/s;");
         for &n in &counts {
