@@ -23,6 +23,7 @@ from densecore.arguments import Cancel
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context
 from densecore.errors import DenseCoreError
+from densecore.form import Choice, Form, Json, Lark, Regex
 from densecore.gradient import Loss, Vjp
 from densecore.hardware import CPU, GPU, BackendConfig, Hardware, hardware
 from densecore.hidden import Hidden
@@ -42,19 +43,24 @@ __all__ = [
     "GPU",
     "BackendConfig",
     "Cancel",
+    "Choice",
     "Context",
     "DenseCoreError",
     "Event",
+    "Form",
     "Generation",
     "Hardware",
     "Hidden",
     "Ids",
+    "Json",
+    "Lark",
     "Loss",
     "Memory",
     "Model",
     "ModelConfig",
     "Prompt",
     "Readout",
+    "Regex",
     "Score",
     "Stream",
     "Thought",

@@ -133,7 +133,7 @@ class Model:
         queue_seconds: float,
         exact: bool,
     ) -> Model:
-        """Map and pack the weights of a GGUF file or a safetensors folder; ``kv`` is "auto", "f32" or "f16"."""
+        """Map the weights of a GGUF file or a safetensors folder; ``kv`` is "auto", "f32" or "f16"."""
 
     def config(self) -> wire.Config:
         """Shape and settings."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from densecore import _core
 from densecore.errors import ArgumentError
+from densecore.form import Form
+from densecore.form import read as read_form
 from densecore.prompt import ids as token_ids
 
 if TYPE_CHECKING:
@@ -56,6 +58,13 @@ def optional(name: str, value: Any, least: int = 0, most: int = 2**63 - 1) -> in
     return None if value is None else whole(name, value, least, most)
 
 
+def truth(name: str, value: Any) -> bool:
+    """True or False, and nothing that might be meant so."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} = {value!r:.80}: it must be True or False")
+    return value
+
+
 def number(name: str, value: Any) -> float:
     """A float; a text or a bool is none."""
     if isinstance(value, (str, bytes, bool)):
@@ -83,6 +92,7 @@ def generate_options(
     min_p: float,
     seed: int | Sequence[int] | None,
     stop: str | Sequence[str] | None,
+    form: Form | None,
     logprobs: int | None,
     ignore_eos: bool,
 ) -> wire.GenerateOptions:
@@ -100,6 +110,7 @@ def generate_options(
         "min_p": number("min_p", min_p),
         "seeds": [whole("seed", s, 0, 2**64 - 1) for s in seeds],
         "stop": stops,
+        "form": read_form(form),
         "logprobs": optional("logprobs", logprobs),
         "ignore_eos": bool(ignore_eos),
     }

@@ -32,7 +32,7 @@ class Memory:
     """Bytes a model takes now."""
 
     weights: int
-    """Packed matrices."""
+    """Matrices, once they are packed."""
     file: int
     """The weight files, mapped, mostly not resident."""
     caches: int

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from densecore import _core, results
 from densecore.arguments import Cancel, flag, generate_options, think_options, whole
 from densecore.errors import StorageError
+from densecore.form import Form
 from densecore.hidden import Hidden
 from densecore.prompt import one
 from densecore.results import Generation, Score, Thought
@@ -76,13 +77,14 @@ class Context:
         min_p: float = 0.0,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
+        form: Form | None = None,
         logprobs: int | None = None,
         ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
     ) -> Generation:
         """Continue, after ``prompt`` if one is given; see :meth:`densecore.Model.generate`."""
-        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs, ignore_eos)
+        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, form, logprobs, ignore_eos)
         more = None if prompt is None else one(prompt, self._model)
         return results.generation(self._core.generate(more, options, raw, flag(cancel)), logprobs is not None)
 
@@ -97,13 +99,14 @@ class Context:
         min_p: float = 0.0,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
+        form: Form | None = None,
         logprobs: int | None = None,
         ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
     ) -> Stream:
         """The same, piece by piece."""
-        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs, ignore_eos)
+        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, form, logprobs, ignore_eos)
         more = None if prompt is None else one(prompt, self._model)
         return Stream(self._core.stream(more, options, raw, flag(cancel)), False, logprobs is not None)
 

@@ -122,5 +122,9 @@ class MissingExtraError(DenseCoreError, ImportError):
     """A part of the package whose dependencies are not installed; the message names the extra."""
 
 
+class DataError(DenseCoreError, ValueError):
+    """A file of examples, or of what a run left, that cannot be right."""
+
+
 class InternalError(DenseCoreError, RuntimeError):
     """A defect of densecore."""

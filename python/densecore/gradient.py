@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densecore import results
-from densecore.arguments import Cancel, flag, number, optional
+from densecore.arguments import Cancel, flag, number, optional, truth
 from densecore.context import Context
 from densecore.errors import ArgumentError
 from densecore.hidden import Hidden
-from densecore.prompt import read
+from densecore.prompt import Ids, Prompt, read
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -91,7 +91,10 @@ def loss_and_grad(
     cancel: Cancel | None,
 ) -> Loss | list[Loss]:
     """See :meth:`densecore.Model.loss_and_grad`."""
-    found = raw_losses(model, prefix, vectors, targets, weights, grad, (options(memory, kv, raw)), cancel)
+    truth("grad", grad)
+    if truth("kv_grad", kv) and not grad:
+        raise ArgumentError("kv_grad = True: it needs grad=True, which computes it")
+    found = raw_losses(model, prefix, vectors, targets, weights, grad, options(memory, kv, raw), cancel)
     losses = [
         Loss(
             loss,
@@ -145,8 +148,8 @@ def vjp(
     batch = list(vectors) if many else [vectors]
     if not batch:
         raise ArgumentError("vectors = []: the list is empty; give at least one array (T, d)")
-    if normed not in (None, False, True):
-        raise ArgumentError(f"normed = {normed!r:.80}: it must be True, False or None")
+    if normed is not None:
+        truth("normed", normed)
     items = list(zip(prefixes(prefix, len(batch), model), [_borrowed(v, model)._core for v in batch], strict=True))
     core = model._core.record(
         items, optional("layer", layer, 0, model.config.layers), normed, options(memory, kv, raw), flag(cancel)
@@ -156,12 +159,12 @@ def vjp(
 
 def options(memory: int | None, kv: bool, raw: bool) -> wire.GradOptions:
     """The engine's options of a gradient."""
-    return optional("memory", memory), bool(kv), bool(raw)
+    return optional("memory", memory), truth("kv_grad", kv), truth("raw", raw)
 
 
 def prefixes(prefix: Any, count: int, model: Model) -> list[wire.Prefix]:
     """The engine's form of one prefix for all of ``count`` sequences, or of a list with one for each."""
-    if prefix is None or prefix == "":
+    if prefix is None or (isinstance(prefix, str) and not prefix):
         return [None] * count
     if isinstance(prefix, Context):
         return [prefix._core] * count
@@ -169,6 +172,10 @@ def prefixes(prefix: Any, count: int, model: Model) -> list[wire.Prefix]:
     if isinstance(prefix, list) and any(p is None or isinstance(p, Context) for p in prefix):
         found = [prefixes(p, 1, model)[0] for p in prefix]
     else:
+        if count > 1 and isinstance(prefix, list) and len(prefix) == count and all(map(_could_be_one, prefix)):
+            raise ArgumentError(
+                f"prefix = {prefix!r:.80}: it could be one prompt or {count}; write Prompt(...) around each, or around all"
+            )
         rows, many = read(prefix, model)
         found = [*rows] if many else [*rows] * count
     if len(found) != count:
@@ -188,6 +195,13 @@ def _borrowed(array: Any, model: Model) -> Hidden:
     return array if isinstance(array, Hidden) else Hidden.wrap(array, model)
 
 
+def _could_be_one(prefix: Any) -> bool:
+    """Whether a segment might be meant as a whole prompt."""
+    return isinstance(prefix, Ids) or (
+        not isinstance(prefix, (str, list, tuple, Prompt, dict)) and hasattr(prefix, "shape")
+    )
+
+
 def _each(name: str, value: Any, count: int, many: bool) -> list[Any]:
     if not many:
         return [value]
@@ -198,6 +212,8 @@ def _each(name: str, value: Any, count: int, many: bool) -> list[Any]:
 
 
 def _numbers(weights: Any) -> list[float]:
-    if not hasattr(weights, "__len__"):
-        raise ArgumentError(f"weights = {weights!r:.80}: give one number for each target token")
+    try:
+        weights = list(weights)
+    except TypeError:
+        raise ArgumentError(f"weights = {weights!r:.80}: give one number for each target token") from None
     return [number("weights", w) for w in weights]

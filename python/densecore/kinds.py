@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
 if TYPE_CHECKING:
     from densecore.arguments import Cancel
     from densecore.context import Context
+    from densecore.form import Form
     from densecore.hidden import Hidden
     from densecore.prompt import Prompt
 
@@ -69,6 +70,7 @@ class Generate(Call, total=False):
     min_p: float
     seed: int | Sequence[int] | None
     stop: str | Sequence[str]
+    form: Form | None
     logprobs: int | None
     ignore_eos: bool
 

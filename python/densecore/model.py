@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from densecore import _core, gradient, results
-from densecore.arguments import Cancel, flag, generate_options, number, think_options, whole
+from densecore.arguments import Cancel, flag, generate_options, number, think_options, truth, whole
 from densecore.arguments import optional as optional_whole
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context, thought
 from densecore.errors import ArgumentError, PromptError, StateError, StorageError
+from densecore.form import Form
 from densecore.gradient import Loss, Vjp
 from densecore.hardware import BackendConfig, resolve_threads
 from densecore.hidden import Hidden
@@ -91,8 +92,7 @@ class Model:
         cap = optional_whole("max_memory", max_memory, 1)
         kept = optional_whole("prefix_bytes", prefix_bytes)
         places, patience = whole("queue", queue), number("queue_seconds", queue_seconds)
-        if exact not in (False, True):
-            raise ArgumentError(f"exact = {exact!r:.80}: it must be True or False")
+        truth("exact", exact)
         if not isinstance(kv, str):
             raise ArgumentError(f'kv = {kv!r}: it must be "auto", "f32" or "f16"')
         from densecore.models import resolve
@@ -214,8 +214,8 @@ class Model:
         """
         if isinstance(layer, bool):
             raise ArgumentError(f"layer = {layer!r}: it must be a whole number")
-        if normed not in (None, False, True):
-            raise ArgumentError(f"normed = {normed!r:.80}: it must be True, False or None")
+        if normed is not None:
+            truth("normed", normed)
         rows, many = read(prompt, self)
         states = self._core.encode(
             rows, optional_whole("layer", layer, 0, self._config.layers), normed, pool, raw, flag(cancel)
@@ -286,6 +286,7 @@ class Model:
         min_p: float = 0.0,
         seed: int | Sequence[int] | None = None,
         stop: str | Sequence[str] = (),
+        form: Form | None = None,
         logprobs: int | None = None,
         ignore_eos: bool = False,
         raw: bool = False,
@@ -302,7 +303,8 @@ class Model:
             min_p: Draw from tokens at least this fraction as likely as the likeliest.
             seed: Repeats the draws; without one every call is fresh. A list gives each prompt its own.
             stop: Texts that end the answer and are not part of it.
-            logprobs: Report log-probabilities, with so many alternatives a token.
+            form: What the answer must look like: :class:`Json`, :class:`Regex`, :class:`Choice` or :class:`Lark`.
+            logprobs: Report log-probabilities, with so many alternatives a token; a token that the form forced has 0.
             ignore_eos: Go on past end tokens.
             raw: Let vectors of other spaces in.
             cancel: Stops the call; what was written so far is returned.
@@ -310,7 +312,7 @@ class Model:
         Returns:
             A :class:`Generation`, or a list of them for a list of prompts.
         """
-        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs, ignore_eos)
+        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, form, logprobs, ignore_eos)
         rows, many = read(prompt, self)
         found = self._core.generate(rows, options, raw, flag(cancel))
         answers: list[Generation] = [results.generation(g, logprobs is not None) for g in found]
@@ -327,13 +329,14 @@ class Model:
         min_p: float = 0.0,
         seed: int | Sequence[int] | None = None,
         stop: str | Sequence[str] = (),
+        form: Form | None = None,
         logprobs: int | None = None,
         ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
     ) -> Stream:
         """The same, piece by piece."""
-        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs, ignore_eos)
+        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, form, logprobs, ignore_eos)
         rows, many = read(prompt, self)
         return Stream(self._core.stream(rows, options, raw, flag(cancel)), many, logprobs is not None)
 
@@ -388,8 +391,9 @@ class Model:
         the weights of the model stay as they are. A list of vectors is a batch, of any lengths.
 
         Args:
-            prefix: What comes before: ``None``, a prompt, a :class:`Context`, or a list with one for each. It is read once,
-                like any prompt, and has no gradient of its own unless ``kv_grad``.
+            prefix: What comes before: ``None``, a prompt, a :class:`Context`, or a list with one for each; vectors and ids in
+                such a list are written as ``Prompt(...)``. It is read like any prompt, its beginning found among those kept,
+                and has no gradient of its own unless ``kv_grad``.
             vectors: ``(T, d)`` of the input space: :class:`Hidden`, array or tensor.
             targets: Text or ids.
             weights: What each target token counts: its share of their mean by default; as they stand if given.
@@ -426,7 +430,21 @@ class Model:
     ) -> Vjp:
         """States of any layer, and the way back from gradients by them: ``states, pull`` of a vector-Jacobian product.
 
-        ``layer`` and ``normed`` are those of :meth:`encode`, the rest that of :meth:`loss_and_grad`.
+        Args:
+            vectors: ``(T, d)`` of the input space, or a list of them.
+            prefix: See :meth:`loss_and_grad`.
+            layer: Layers passed; all by default. Those above are not computed.
+            normed: Apply the final norm; by default after the last layer only.
+            kv_grad: See :meth:`loss_and_grad`.
+            memory: See :meth:`loss_and_grad`.
+            raw: Let vectors of other spaces in.
+            cancel: Stops the call.
+
+        >>> import densecore, numpy as np
+        >>> model = densecore.Model.load("smollm2-135m-instruct")
+        >>> vjp = model.vjp([model.embed("Hello"), model.embed("Good morning")], layer=2)
+        >>> [g.shape for g in vjp.pull([np.ones(s.shape, np.float32) for s in vjp.states])]
+        [(1, 576), (2, 576)]
         """
         return gradient.vjp(self, vectors, prefix, layer, normed, kv_grad, memory, raw, cancel)
 

@@ -19,7 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from densecore import gradient
-from densecore.errors import ArgumentError, MissingExtraError
+from densecore.arguments import flag
+from densecore.errors import ArgumentError, MissingExtraError, StateError
 from densecore.hidden import Hidden
 
 try:
@@ -53,9 +54,8 @@ def loss(
     gradient, only the loss is computed.
     """
     tensors, many = _listed(vectors)
-    options = gradient.options(memory, False, False)
-    found: torch.Tensor = _Loss.apply(model, prefix, targets if many else [targets],
-                                      weights if many or weights is None else [weights], options, cancel, *tensors)  # fmt: skip
+    call = (targets if many else [targets], weights if many or weights is None else [weights], memory, cancel)
+    found: torch.Tensor = _Loss.apply(model, prefix, call, _is_recorded(tensors), *tensors)
     return found if many else found[0]
 
 
@@ -71,56 +71,70 @@ def forward(
 ) -> Any:
     """Hidden states of vectors behind a prefix, a float32 tensor ``(T, d)`` or a list; see :meth:`densecore.Model.vjp`."""
     tensors, many = _listed(vectors)
-    options = (layer, normed, memory, cancel)
-    found: tuple[torch.Tensor, ...] = _Forward.apply(model, prefix, options, *tensors)
+    call = (layer, normed, memory, cancel)
+    found: tuple[torch.Tensor, ...] = _Forward.apply(model, prefix, call, _is_recorded(tensors), *tensors)
     return list(found) if many else found[0]
+
+
+def _is_recorded(tensors: list[torch.Tensor]) -> bool:
+    """Whether somebody may go back: asked here, for inside a function of torch's gradients always look switched off."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 class _Loss(torch.autograd.Function):  # type: ignore[misc]
     """The gradient is computed with the loss: both need the same pass, and nothing else has to be kept."""
 
     @staticmethod
-    def forward(ctx: Any, model: Model, prefix: Any, targets: Any, weights: Any, options: Any, cancel: Any,
-                *vectors: torch.Tensor) -> torch.Tensor:  # fmt: skip
-        grad = any(ctx.needs_input_grad)
-        found = gradient.raw_losses(model, prefix, [_borrow(v, model) for v in vectors], targets, weights, grad, options,
-                                    cancel)  # fmt: skip
+    def forward(ctx: Any, model: Model, prefix: Any, call: Any, grad: bool, *vectors: torch.Tensor) -> torch.Tensor:
+        targets, weights, memory, cancel = call
+        options = gradient.options(memory, False, False)
+        borrowed = [_borrow(v, model) for v in vectors]
+        found = gradient.raw_losses(model, prefix, borrowed, targets, weights, grad, options, cancel)
         if grad:
-            ctx.kinds = [v.dtype for v in vectors]
+            ctx.like = [(v.device, v.dtype) for v in vectors]
             ctx.grads = [torch.from_dlpack(one[2]) for one in found]
         return torch.tensor([one[0] for one in found], dtype=torch.float32)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, by_loss: torch.Tensor) -> tuple[Any, ...]:
+        grads = zip(ctx.grads, ctx.like, ctx.needs_input_grad[4:], strict=True)
         scaled = [
-            (grad * by_loss[i]).to(kind) if wanted else None
-            for i, (grad, kind, wanted) in enumerate(zip(ctx.grads, ctx.kinds, ctx.needs_input_grad[6:], strict=True))
+            (grad * by_loss[i].cpu()).to(*like) if wanted else None for i, (grad, like, wanted) in enumerate(grads)
         ]
-        return (None,) * 6 + tuple(scaled)
+        return (None, None, None, None, *scaled)
 
 
 class _Forward(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
-    def forward(ctx: Any, model: Model, prefix: Any, options: Any, *vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        layer, normed, memory, cancel = options
-        memory = memory if any(ctx.needs_input_grad) else 0
-        vjp = gradient.vjp(
-            model, [_borrow(v, model) for v in vectors], prefix, layer, normed, False, memory, False, cancel
-        )
-        if any(ctx.needs_input_grad):
-            ctx.kinds, ctx.vjp, ctx.model = [v.dtype for v in vectors], vjp, model
+    def forward(
+        ctx: Any, model: Model, prefix: Any, call: Any, grad: bool, *vectors: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        layer, normed, memory, cancel = call
+        borrowed = [_borrow(v, model) for v in vectors]
+        vjp = gradient.vjp(model, borrowed, prefix, layer, normed, False, memory if grad else 0, False, cancel)
+        if grad:
+            ctx.like = [(v.device, v.dtype) for v in vectors]
+            ctx.recording, ctx.model, ctx.cancel = vjp._core, model, cancel
         return tuple(torch.from_dlpack(h) for h in vjp.states)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *by_states: torch.Tensor) -> tuple[Any, ...]:
-        pulled = ctx.vjp._core.pull([_borrow(g, ctx.model)._core for g in by_states], None)
-        grads = [
-            torch.from_dlpack(grad).to(kind) if wanted else None
-            for (grad, _), kind, wanted in zip(pulled, ctx.kinds, ctx.needs_input_grad[3:], strict=True)
-        ]
-        return (None, None, None, *grads)
+        if ctx.recording is None:
+            raise StateError("these states were gone back from already: pass retain_graph=True, or call forward again")
+        gradients = [_borrow(g, ctx.model)._core for g in by_states]
+        pulled = ctx.recording.pull(gradients, flag(ctx.cancel))
+        if not _is_kept():
+            ctx.recording = None  # its memory is needed by the next forward, which may come before this graph is gone
+        grads = zip(pulled, ctx.like, ctx.needs_input_grad[4:], strict=True)
+        return (None, None, None, None, *(torch.from_dlpack(g).to(*like) if w else None for (g, _), like, w in grads))
+
+
+def _is_kept() -> bool:
+    """Whether the backward pass that runs keeps its graph; yes where torch does not say."""
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return asked is None or bool(asked())
 
 
 def _listed(vectors: Any) -> tuple[list[torch.Tensor], bool]:

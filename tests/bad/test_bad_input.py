@@ -159,6 +159,17 @@ GRADIENTS: dict[str, Case] = {
         A,
         ("prefix", "3"),
     ),
+    "prefixes that could be one": (
+        lambda m: m.loss_and_grad([rows(m), rows(m)], [rows(m)] * 2, [[5]] * 2),
+        A,
+        ("prefix", "Prompt"),
+    ),
+    "gradients by keys without any": (
+        lambda m: m.loss_and_grad(None, rows(m), [5], grad=False, kv_grad=True),
+        A,
+        ("kv_grad",),
+    ),
+    "grad a number": (lambda m: m.loss_and_grad(None, rows(m), [5], grad=1), A, ("grad", "1")),
     "prefix out of the vocabulary": (lambda m: m.loss_and_grad(Ids([600]), rows(m), [5]), A, ("600",)),
     "memory negative": (lambda m: m.loss_and_grad(None, rows(m), [5], memory=-1), A, ("memory", "-1")),
     "longer than the context": (lambda m: m.loss_and_grad(None, rows(m, 2049), [5]), C, ("2049", "2048")),

@@ -128,12 +128,14 @@ def loaded_at_import(tree: ast.Module):
 
 
 def test_the_front_imports_extras_only_where_it_uses_them():
-    """A module named after an extra is that extra's own; no other may load it."""
-    found, bridges = [], {f"densecore.{extra}" for extra in EXTRAS}
+    """A module or room named after an extra is that extra's own; no other may load it."""
+    found = []
     for path in FRONT.rglob("*.py"):
-        own = path.parent == FRONT and path.stem in EXTRAS
+        room = path.relative_to(FRONT).parts[0].removesuffix(".py")
         for module, line in loaded_at_import(ast.parse(path.read_text(encoding="utf-8"))):
-            if (module.split(".")[0] in EXTRAS and not own) or module in bridges:
+            parts = module.split(".")
+            foreign = parts[0] in EXTRAS or (parts[0] == "densecore" and len(parts) > 1 and parts[1] in EXTRAS)
+            if foreign and room not in EXTRAS:
                 found.append(f"{name(path)}:{line} imports {module}")
     assert not found
 

@@ -74,7 +74,8 @@ fn main() {
             let mut panels = Panels::default();
             let seconds = best(|call| {
                 let m = &matrices[call % copies];
-                transposed_products(&pool, &mut panels, n, &[(m, &dy)], &mut Output::new(&mut dx, width));
+                let done = transposed_products(&pool, &mut panels, n, &[(m, &dy)], &mut Output::new(&mut dx, width));
+                assert!(done.is_ok());
             });
             print!(", transposed {:.0};", flops / seconds);
         }

@@ -4,9 +4,10 @@
 //! what several queries give to one key is summed by one thread, in one order.
 
 use crate::attention::{self, CacheFormat, SPAN, multiply_strided};
+use crate::cpu::tiered;
 use crate::heads::{Heads, Span};
 use crate::pool::Pool;
-use crate::vector::exp;
+use crate::vector::{exp, lane_sum, max};
 use std::sync::{Mutex, PoisonError};
 
 /// Query positions taken through the tiles at a time.
@@ -182,19 +183,30 @@ fn one_head(heads: Heads, x: Attended<'_>, span: &Span<'_>, head: usize, from: u
 fn soften(parts: &mut [&mut [f32]], visible: impl Fn(usize) -> usize) {
     let mut largest = f32::NEG_INFINITY;
     for (t, part) in parts.iter().enumerate() {
-        largest = part[..visible(t)].iter().fold(largest, |a, &b| a.max(b));
+        largest = largest.max(max(&part[..visible(t)]));
     }
     let mut sum = 0.0;
     for (t, part) in parts.iter_mut().enumerate() {
         let (seen, unseen) = part.split_at_mut(visible(t));
         unseen.fill(0.0);
-        for s in seen {
-            *s = exp(*s - largest);
-            sum += *s;
-        }
+        sum += exp_in_place(seen, largest);
     }
     let inverse = 1.0 / sum;
-    parts.iter_mut().flat_map(|part| part.iter_mut()).for_each(|s| *s *= inverse);
+    for s in parts.iter_mut().flat_map(|part| part.iter_mut()) {
+        *s *= inverse;
+    }
+}
+
+tiered! {
+    /// `x = e^(x - shift)`, and the sum of it.
+    pub fn exp_in_place(x: &mut [f32], shift: f32) -> f32 = exp_in_place_body
+}
+#[inline(always)]
+fn exp_in_place_body(x: &mut [f32], shift: f32) -> f32 {
+    for x in x.iter_mut() {
+        *x = exp(*x - shift);
+    }
+    lane_sum(x.len(), |i| x[i])
 }
 
 /// `[rows][64]` to `[64][rows]`.

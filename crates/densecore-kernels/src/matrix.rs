@@ -77,6 +77,14 @@ impl Matrix {
         }
     }
 
+    /// Of these, bytes that are still to be taken.
+    pub fn bytes_to_come(&self) -> usize {
+        match self {
+            Self::Quant(m) => m.bytes_to_come(),
+            Self::Dense(_) => 0,
+        }
+    }
+
     /// Whether inputs must be quantised.
     pub fn is_quant(&self) -> bool {
         matches!(self, Self::Quant(_))
@@ -190,6 +198,7 @@ impl<'a> Output<'a> {
         }
     }
 }
+
 /// Jobs that the threads of one product share; nobody else has them meanwhile.
 struct Jobs<'a, 'b>(&'a [(&'a Matrix, Output<'b>)]);
 

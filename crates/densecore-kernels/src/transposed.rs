@@ -4,6 +4,7 @@ use crate::dense::Panels;
 use crate::matrix::{Cut, Matrix, Output, ROWS, results};
 use crate::pool::Pool;
 use crate::quant::TILE;
+use std::io;
 
 /// Units of 16 columns whose results are kept while `dy` goes by.
 const UNITS: usize = 8;
@@ -11,6 +12,8 @@ const UNITS: usize = 8;
 /// `out = Σ dy W` over the terms, `dy` being `[n][rows of W]` and `out` `n` rows of the width all matrices share: the
 /// gradient of [`crate::products`] by its input, with one term for each of its jobs. Weights are exact floats, those of
 /// quantised matrices too, and sums are f32. `panels` is room kept between calls.
+///
+/// Fails only if a matrix is used for the first time and there is no memory to pack it.
 ///
 /// Every element is computed by one fixed sequence of operations, whatever the number of rows or threads: first within
 /// a term, in the order of its rows, then term after term.
@@ -20,14 +23,14 @@ pub fn transposed_products(
     n: usize,
     terms: &[(&Matrix, &[f32])],
     out: &mut Output<'_>,
-) {
-    let Some(width) = terms.first().map(|(m, _)| m.cols()) else { return };
+) -> io::Result<()> {
+    let Some(width) = terms.first().map(|(m, _)| m.cols()) else { return Ok(()) };
     assert!(terms.iter().all(|(m, _)| m.cols() == width), "matrices differ in their width");
     assert!(terms.iter().all(|(m, dy)| dy.len() >= n * m.rows()), "a gradient is shorter than {n} rows");
     assert!(out.holds(n, width), "output is too small");
     for (matrix, _) in terms {
         if let Matrix::Quant(m) = matrix {
-            assert!(m.settle(pool).is_ok(), "no memory to pack {} x {} weights", m.rows(), width);
+            m.settle(pool)?;
         }
     }
     let parts: Vec<(&[f32], usize)> = terms.iter().map(|(m, dy)| (*dy, m.rows())).collect();
@@ -55,6 +58,7 @@ pub fn transposed_products(
             });
         }
     });
+    Ok(())
 }
 
 /// An output that the threads of one product share; nobody else has it meanwhile.

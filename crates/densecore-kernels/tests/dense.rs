@@ -149,7 +149,8 @@ fn transposed_products_equal_their_definition_in_any_company() {
                         n,
                         &[(&matrix, &dy[..n * rows])],
                         &mut Output::new(&mut dx, cols),
-                    );
+                    )
+                    .unwrap();
                     for (i, dx) in dx.chunks_exact(cols).enumerate() {
                         for c in 0..cols {
                             let (x, w) = (|r: usize| dy[i * rows + r], |r: usize| w[r * cols + c]);
@@ -177,7 +178,7 @@ fn transposed_products_sum_over_their_terms_and_many_rows() {
         .collect();
     let parts: Vec<(&Matrix, &[f32])> = terms.iter().map(|(m, _, dy)| (m, &dy[..])).collect();
     let mut dx = vec![0.0; n * cols];
-    transposed_products(&pool, &mut Panels::default(), n, &parts, &mut Output::new(&mut dx, cols));
+    transposed_products(&pool, &mut Panels::default(), n, &parts, &mut Output::new(&mut dx, cols)).unwrap();
     for i in [0, 1, 500, 767, 768, n - 1] {
         for c in 0..cols {
             let truth = terms

@@ -54,7 +54,7 @@ pub fn items(list: Vec<ItemTuple>) -> Vec<LossItem> {
         .collect()
 }
 
-/// Vectors of gradients: of no space that a model could read, so they say they are of none.
+/// Gradients on their way to an array or a tensor; nobody sees their space.
 fn plain(model: &densecore::Model, data: Vec<f32>, width: usize) -> Hidden {
     let space = densecore::Space::Input;
     densecore::Hidden::new(data, width, space, model.fingerprint().clone()).into()
@@ -96,8 +96,9 @@ impl Recording {
 #[pymethods]
 impl Recording {
     /// The states of each sequence's vectors.
-    fn states(&self, py: Python<'_>) -> Vec<Hidden> {
-        py.detach(|| self.inner.states()).into_iter().map(Hidden::from).collect()
+    fn states(&self, py: Python<'_>) -> PyResult<Vec<Hidden>> {
+        let states = enter(py, None, |_| Ok(self.inner.states()))?;
+        Ok(states.into_iter().map(Hidden::from).collect())
     }
 
     /// `(gradient, gradients by the prefix's keys and values)` of each sequence.

@@ -8,7 +8,7 @@ use crate::hidden::Hidden;
 use crate::prompt::{PyPrompt, prompts};
 use crate::results::{GenerationTuple, ScoreTuple, UsageTuple, generation, score, usage};
 use crate::stream::Stream;
-use densecore::generate::{Options, Pooling, Sampling, Tap};
+use densecore::generate::{Grammar, Options, Pooling, Sampling, Tap};
 use densecore::text::{Message, Special};
 use densecore::{Error, Limits, LoadOptions};
 use pyo3::prelude::*;
@@ -36,8 +36,23 @@ pub struct GenerateOptions {
     min_p: f32,
     seeds: Vec<u64>,
     stop: Vec<String>,
+    form: Option<(String, Vec<String>)>,
     logprobs: Option<usize>,
     ignore_eos: bool,
+}
+
+/// `(kind, texts)` of the front, which knows four kinds.
+fn grammar((kind, mut texts): (String, Vec<String>)) -> Option<Grammar> {
+    match (kind.as_str(), texts.len()) {
+        ("choice", _) => Some(Grammar::Choice(texts)),
+        ("json", 1) => texts.pop().map(Grammar::Json),
+        ("regex", 1) => texts.pop().map(Grammar::Regex),
+        ("lark", 1..) => {
+            let text = texts.remove(0);
+            Some(Grammar::Lark(text, texts))
+        }
+        _ => None,
+    }
 }
 
 impl From<GenerateOptions> for Options {
@@ -47,6 +62,7 @@ impl From<GenerateOptions> for Options {
             sampling: Sampling { temperature: o.temperature, top_k: o.top_k, top_p: o.top_p, min_p: o.min_p },
             seeds: o.seeds,
             stop: o.stop,
+            form: o.form.and_then(grammar),
             logprobs: o.logprobs,
             ignore_eos: o.ignore_eos,
             ..Self::default()

@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::generate::grammar::Grammars;
 use crate::generate::step::Sequence;
 use crate::generate::{Cancel, Prompt, Thinking, Thought};
 use crate::hardware;
@@ -19,7 +20,7 @@ use crate::weights::{Role, Weights};
 use densecore_kernels::Pool;
 pub use densecore_kernels::attention::CacheFormat;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +64,8 @@ struct Inner {
     process: u32,
     geometry: Arc<Geometry>,
     meeting: Meeting,
+    /// Made when the first form is asked for: it takes a moment for a large vocabulary.
+    grammars: OnceLock<Grammars>,
     keeps_prefixes: bool,
 }
 
@@ -128,7 +131,8 @@ impl Model {
             (decoder, text.join().map_err(|_| Error::Internal("reading the tokenizer panicked".into())))
         });
         let (decoder, (tokenizer, template)) = (decoder?, text??);
-        let available = hardware::memory().available;
+        // What the weights will take when they are packed is not there for caches.
+        let available = hardware::memory().available.saturating_sub(decoder.bytes_to_come() as u64);
         let budget = options.cache_budget.unwrap_or(available / 4 * 3);
         let mut geometry = Geometry {
             layers: decoder.config.layers,
@@ -156,6 +160,7 @@ impl Model {
             process: std::process::id(),
             geometry: Arc::new(geometry),
             meeting: Meeting::default(),
+            grammars: OnceLock::new(),
             keeps_prefixes: prefixes > 0,
             decoder,
         })))
@@ -239,6 +244,14 @@ impl Model {
 
     pub(crate) fn meeting(&self) -> &Meeting {
         &self.0.meeting
+    }
+
+    pub(crate) fn grammars(&self) -> Result<&Grammars> {
+        if let Some(made) = self.0.grammars.get() {
+            return Ok(made);
+        }
+        let made = Grammars::new(&self.0.tokenizer, self.config().vocab, &self.0.ends)?;
+        Ok(self.0.grammars.get_or_init(|| made))
     }
 
     pub(crate) fn keeps_prefixes(&self) -> bool {

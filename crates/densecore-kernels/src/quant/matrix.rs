@@ -162,6 +162,11 @@ impl QuantMatrix {
         self.tiles() * self.layout.tile_bytes
     }
 
+    /// Bytes of memory it will take once it is used again.
+    pub fn bytes_to_come(&self) -> usize {
+        if self.packed.get().is_some() { 0 } else { self.bytes() }
+    }
+
     /// Tiles of 16 rows.
     pub fn tiles(&self) -> usize {
         self.rows.div_ceil(TILE)

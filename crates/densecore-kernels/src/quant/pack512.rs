@@ -1,5 +1,5 @@
 //! Packing with 512-bit registers: sixteen rows of blocks are gathered word by word, one row a lane, which is already
-//! the order of a tile. Loading a model is mostly this.
+//! the order of a tile.
 
 use super::activation::GROUP;
 use super::layout::{Bits, Layout, Scales, TILE};

@@ -1,6 +1,7 @@
 //! Prompts to text: the loop that steps a batch and draws from it.
 
 use super::cancel::Cancel;
+use super::grammar::Grammar;
 use super::prompt::{Prompt, Rows};
 use super::sampler::{Sampler, Sampling};
 use super::step::Sequence;
@@ -24,6 +25,8 @@ pub struct Options {
     pub seeds: Vec<u64>,
     /// Texts that end an answer and are not part of it.
     pub stop: Vec<String>,
+    /// What every answer must look like.
+    pub form: Option<Grammar>,
     /// Report logprobs, with so many alternatives a token.
     pub logprobs: Option<usize>,
     /// Keep going past end tokens (for measurements).
@@ -39,6 +42,7 @@ impl Default for Options {
             sampling: Sampling::default(),
             seeds: Vec::new(),
             stop: Vec::new(),
+            form: None,
             logprobs: None,
             ignore_eos: false,
             cancel: Cancel::default(),
@@ -92,11 +96,16 @@ impl Options {
         Ok(())
     }
 
-    fn writer(&self, model: &Model, index: usize) -> Writer {
+    fn writer(&self, model: &Model, index: usize) -> Result<Writer> {
         let seed = self.seeds.get(index.min(self.seeds.len().saturating_sub(1))).copied();
-        Writer {
+        let form = match &self.form {
+            Some(grammar) => Some(model.grammars()?.form(grammar, self.max_tokens)?),
+            None => None,
+        };
+        Ok(Writer {
             index,
             sampler: Sampler::new(self.sampling.clone(), seed),
+            form,
             stream: Some(model.tokenizer().stream()),
             stops: Stops::new(self.stop.clone()),
             max_tokens: self.max_tokens,
@@ -106,7 +115,7 @@ impl Options {
             ids: Vec::new(),
             logprobs: Vec::new(),
             finish: None,
-        }
+        })
     }
 }
 
@@ -147,7 +156,7 @@ impl Model {
             self.expect(s, options.max_tokens - 1)?;
             usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() });
         }
-        let mut writers: Vec<Writer> = (0..sequences.len()).map(|i| options.writer(self, i)).collect();
+        let mut writers: Vec<Writer> = (0..sequences.len()).map(|i| options.writer(self, i)).collect::<Result<_>>()?;
         // What a sequence has read since its beginning; a context's own past is not known here.
         let mut read: Vec<Option<Rows>> =
             sequences.iter().map(|s| (s.cache.len() == s.done).then(|| s.rows.clone())).collect();
@@ -163,7 +172,7 @@ impl Model {
                     let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
                     let logits = self.last_logits(&last);
                     for (&i, logits) in part.iter().zip(logits.chunks_exact(vocab)) {
-                        let event = writers[i].draw(logits, &mut scratch);
+                        let event = writers[i].draw(logits, &mut scratch)?;
                         each(&event);
                         if writers[i].finish.is_some() {
                             usages[i].seconds = start.elapsed().as_secs_f64();

@@ -1,6 +1,7 @@
 //! From prompts to answers, states, scores and thoughts.
 pub mod answer;
 pub mod cancel;
+pub mod grammar;
 pub mod prompt;
 pub mod sampler;
 pub mod score;
@@ -13,6 +14,7 @@ pub mod writer;
 
 pub use answer::{Generation, Options};
 pub use cancel::Cancel;
+pub use grammar::Grammar;
 pub use prompt::{Prompt, Segment, Turn};
 pub use sampler::Sampling;
 pub use score::Score;

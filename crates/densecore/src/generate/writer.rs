@@ -1,7 +1,9 @@
 //! One sequence's answer as it grows: tokens to text, stops, logprobs.
 
+use super::grammar::Form;
 use super::sampler::{Sampler, top};
 use super::stop::Stops;
+use crate::error::Result;
 use crate::text::TokenStream;
 use densecore_kernels::vector;
 
@@ -54,6 +56,8 @@ pub struct Event {
 pub(crate) struct Writer {
     pub index: usize,
     pub sampler: Sampler,
+    /// What the answer must look like.
+    pub form: Option<Form>,
     pub stream: Option<TokenStream>,
     pub stops: Stops,
     pub max_tokens: usize,
@@ -67,17 +71,46 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Draws the next token from `logits`; the event tells what became of it.
-    pub fn draw(&mut self, logits: &[f32], scratch: &mut Vec<f32>) -> Event {
-        let id = self.sampler.next(logits);
+    /// Draws the next token from `logits`, and takes those that a form forces behind it; the event tells what became of
+    /// them. Forced tokens have a log-probability of 0.
+    pub fn draw(&mut self, logits: &[f32], scratch: &mut Vec<f32>) -> Result<Event> {
+        let left = self.max_tokens - self.ids.len();
+        let mut ids = match &mut self.form {
+            Some(form) => form.draw(logits, &mut self.sampler, left, scratch)?,
+            None => vec![self.sampler.next(logits)],
+        };
+        ids.truncate(left);
         if let Some(n) = self.alternatives {
             let total = vector::log_sum_exp(logits, scratch);
             self.logprobs.push(TokenLogprob {
-                id,
-                logprob: logits[id as usize] - total,
+                id: ids[0],
+                logprob: logits[ids[0] as usize] - total,
                 top: top(logits, n).into_iter().map(|(id, l)| (id, l - total)).collect(),
             });
         }
+        let mut event = Event { index: self.index, text: String::new(), ids: Vec::new(), finish: None };
+        for (i, id) in ids.into_iter().enumerate() {
+            if i > 0 && self.alternatives.is_some() {
+                self.logprobs.push(TokenLogprob { id, logprob: 0.0, top: Vec::new() });
+            }
+            let next = self.push(id);
+            event.text.push_str(&next.text);
+            event.ids.extend(next.ids);
+            event.finish = next.finish;
+            if event.finish.is_some() {
+                return Ok(event);
+            }
+        }
+        if self.form.as_ref().is_some_and(Form::is_over) {
+            let last = self.end(Finish::Stop, Vec::new());
+            event.text.push_str(&last.text);
+            event.finish = last.finish;
+        }
+        Ok(event)
+    }
+
+    /// Writes one token.
+    fn push(&mut self, id: u32) -> Event {
         self.ids.push(id);
         if self.ends.contains(&id) {
             return self.end(Finish::Stop, vec![id]);
@@ -89,7 +122,9 @@ impl Writer {
             self.finish = Some(Finish::Stop);
             self.stream = None;
         } else if self.ids.len() >= self.max_tokens {
-            let mut event = self.end(Finish::Length, vec![id]);
+            // A form that is whole was not cut.
+            let whole = self.form.as_mut().is_some_and(Form::is_whole);
+            let mut event = self.end(if whole { Finish::Stop } else { Finish::Length }, vec![id]);
             event.text.insert_str(0, &text);
             return event;
         }

@@ -1,7 +1,7 @@
 //! The way back: from the gradient by the states after the last layer to that by the first layer's input.
 
 use super::tape::{CHUNK, Tape, prepare};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::Cancel;
 use crate::model::attention::with_spans;
 use crate::model::layer::Layer;
@@ -74,10 +74,10 @@ impl Tape {
             self.again(room, l, &chunk)?;
             let d = &mut d[chunk.start * width..chunk.end * width];
             self.grow(&mut room.d_act, chunk.len() * decoder.config.mlp_width)?;
-            perceptron_back(room, layer, pool, d);
+            perceptron_back(room, layer, pool, d)?;
             let qw = layer.attention.q.rows();
             let d_mixed = &mut room.d_mixed[chunk.start * qw..chunk.end * qw];
-            through(pool, &mut room.panels, chunk.len(), &[(&layer.attention.o, d)], d_mixed);
+            through(pool, &mut room.panels, chunk.len(), &[(&layer.attention.o, d)], d_mixed)?;
         }
         // Keys of one chunk have gradients from queries of all that follow: the whole batch at once.
         let stretches = self.stretches(&(0..self.rows));
@@ -95,8 +95,10 @@ impl Tape {
         }
         for (live, both) in self.lives.iter().zip(&mut d_kv) {
             let len = live.prefix * layer.attention.k.rows();
-            both.keys.truncate(len);
-            both.values.truncate(len);
+            for part in [&mut both.keys, &mut both.values] {
+                part.truncate(len);
+                part.shrink_to_fit();
+            }
         }
         Ok(d_kv)
     }
@@ -181,7 +183,7 @@ impl Tape {
         }
         let d_normed = &mut ws.normed[..rows * width];
         let terms = [(&attention.q, &*d_q), (&attention.k, &*d_k), (&attention.v, d_v)];
-        through(pool, &mut room.panels, rows, &terms, d_normed);
+        through(pool, &mut room.panels, rows, &terms, d_normed)?;
         let part = chunk.start * width..chunk.end * width;
         norm_back(pool, &decoder.layers[l].attention_norm, &self.inputs[l][part.clone()], d_normed, &mut d[part]);
         Ok(())
@@ -189,11 +191,11 @@ impl Tape {
 }
 
 /// From the gradient by a layer's result to that by the states after its attention, in place; needs [`Tape::again`].
-fn perceptron_back(room: &mut Room, layer: &Layer, pool: &Pool, d: &mut [f32]) {
+fn perceptron_back(room: &mut Room, layer: &Layer, pool: &Pool, d: &mut [f32]) -> Result<()> {
     let Room { ws, panels, d_act, .. } = room;
     let (n, m) = (ws.rows, layer.mlp.gate.rows());
     let d_act = &mut d_act[..n * m];
-    through(pool, panels, n, &[(&layer.mlp.down, d)], d_act);
+    through(pool, panels, n, &[(&layer.mlp.down, d)], d_act)?;
     let (gate, up) = (&mut ws.gate[..n * m], &mut ws.up[..n * m]);
     let parts: Vec<_> =
         gate.chunks_mut(m).zip(up.chunks_mut(m)).zip(d_act.chunks(m)).map(std::sync::Mutex::new).collect();
@@ -205,14 +207,26 @@ fn perceptron_back(room: &mut Room, layer: &Layer, pool: &Pool, d: &mut [f32]) {
     });
     drop(parts);
     let d_normed = &mut ws.normed[..d.len()];
-    through(pool, panels, n, &[(&layer.mlp.gate, gate), (&layer.mlp.up, up)], d_normed);
+    through(pool, panels, n, &[(&layer.mlp.gate, gate), (&layer.mlp.up, up)], d_normed)?;
     norm_back(pool, &layer.mlp_norm, &ws.x, d_normed, d);
+    Ok(())
 }
 
 /// `out = Σ dy W`.
-pub(super) fn through(pool: &Pool, panels: &mut Panels, n: usize, terms: &[(&Matrix, &[f32])], out: &mut [f32]) {
+pub(super) fn through(
+    pool: &Pool,
+    panels: &mut Panels,
+    n: usize,
+    terms: &[(&Matrix, &[f32])],
+    out: &mut [f32],
+) -> Result<()> {
     let width = out.len() / n.max(1);
-    transposed_products(pool, panels, n, terms, &mut Output::new(out, width));
+    transposed_products(pool, panels, n, terms, &mut Output::new(out, width)).map_err(|error| Error::Memory {
+        what: format!("packed weights ({error})"),
+        needed: terms.iter().map(|(matrix, _)| matrix.bytes() as u64).sum::<u64>().div_ceil(1 << 20),
+        available: crate::hardware::memory().available >> 20,
+        remedy: "free memory".into(),
+    })
 }
 
 /// Adds to `dx` the gradient of a norm at `x`, all `(N, d)`.

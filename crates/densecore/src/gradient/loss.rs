@@ -190,7 +190,7 @@ impl Model {
                 continue;
             }
             let mut d_finals = vec![0.0; x.len()];
-            through(pool, &mut panels, places.len(), &[(&head.matrix, &logits)], &mut d_finals);
+            through(pool, &mut panels, places.len(), &[(&head.matrix, &logits)], &mut d_finals)?;
             let mut d_x = vec![0.0; x.len()];
             norm_back(pool, &head.norm, &x, &d_finals, &mut d_x);
             for (&(_, _, row), from) in places.iter().zip(d_x.chunks_exact(width)) {

@@ -6,12 +6,12 @@
 //! ```
 //!
 //! Two passes of matrix products: the forward one, by the kernels that serve, and `dX = dY W`. Weights have no
-//! gradients. What the way back needs of the way there is kept as far as the caller's budget allows, and computed again
-//! where it does not.
+//! gradients. Of what the way back needs of the way there, the layers' inputs are kept, and the perceptrons' projections
+//! as far as the caller's budget allows; the rest is computed again.
 //!
 //! What is approximated: nothing with float32 weights and keys. Quantised matrices multiply inputs of 8 bits on the way
 //! there; on the way back their weights are exact floats and the rounding of inputs counts as no rounding (straight
-//! through). So does that of keys and values in an f16 cache. Kept activations of such models are bf16.
+//! through), and kept activations are bf16. Rounding of keys and values in an f16 cache counts as none too.
 mod back;
 mod loss;
 mod tape;

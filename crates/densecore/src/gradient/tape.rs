@@ -11,7 +11,6 @@ use crate::model::layer::Moment;
 use crate::model::workspace::{Work, Workspace, no_room};
 use crate::pool::call::Call;
 use crate::vertex::Model;
-use densecore_kernels::attention::CacheFormat;
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 use std::collections::HashMap;
@@ -92,6 +91,9 @@ pub(super) struct Tape {
     pub opened: HashMap<(usize, usize), Opened>,
     /// Residual states after the last layer of the pass, `(N, d)`.
     pub out: Vec<f32>,
+    /// Whose room the blocks of `lives` are, while the call goes on: who waits for room waits for them. Declared after
+    /// the blocks, which go first.
+    pub callers: Vec<Sequence>,
 }
 
 /// What a tape keeps.
@@ -101,6 +103,19 @@ pub(super) enum Keep {
     Nothing,
     /// The layers' inputs, and so many bytes of activations, see [`super::GradOptions::memory`].
     UpTo(Option<u64>),
+}
+
+impl Keep {
+    /// Floats that a row takes until the way back is done.
+    fn components(self, model: &Model, layers: usize) -> usize {
+        let config = model.config();
+        let both_ways = 2 * config.width;
+        let Self::UpTo(memory) = self else { return both_ways };
+        // Rotated queries, what attention made of them, the gradients of both; with head norms, what they normed.
+        let attention = 5 * config.q_width() + 2 * config.kv_width();
+        let kept = if memory.is_some_and(|m| m > MEMORY) { 2 * layers * config.mlp_width } else { 0 };
+        layers * config.width + both_ways + attention + kept
+    }
 }
 
 /// What one sequence brings: its prefix, which will be read without gradients, and its live rows.
@@ -120,10 +135,12 @@ impl Tape {
             lives.push(live);
         }
         let rows: usize = lives.iter().map(Rows::len).sum();
-        let needed = (rows * width * size_of::<f32>() * (layers + 8)) as u64;
+        let needed = (rows * size_of::<f32>() * keep.components(model, layers)) as u64;
         let remedy = "give fewer or shorter sequences at once";
         hardware::require("the layers' inputs, kept for the gradient,", needed, remedy)?;
         model.finish(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
+        // Nobody needs to wait for this call to bring rows to a common step.
+        drop(call);
         let mut x = vec![0.0; rows * width];
         let (mut row, mut all) = (0, Vec::with_capacity(lives.len()));
         for (s, live) in sequences.iter_mut().zip(&lives) {
@@ -137,7 +154,7 @@ impl Tape {
         let kept = if keep == Keep::Nothing { 0 } else { rows * width };
         let inputs = (0..layers).map(|_| Vec::with_capacity(kept)).collect();
         let opened = HashMap::new();
-        let mut tape = Self { model: model.clone(), lives: all, rows, inputs, opened, out: x };
+        let mut tape = Self { model: model.clone(), lives: all, rows, inputs, opened, out: x, callers: sequences };
         tape.forward(layers, keep, &cancel)?;
         Ok(tape)
     }
@@ -165,15 +182,11 @@ impl Tape {
             .collect()
     }
 
-    /// Whether the way there rounded nothing.
-    fn is_exact(&self) -> bool {
-        self.model.cache_format() == CacheFormat::F32
-    }
-
     fn forward(&mut self, layers: usize, keep: Keep, cancel: &Cancel) -> Result<()> {
         let model = self.model.clone();
         let (decoder, width) = (model.decoder(), model.config().width);
-        let exact = self.is_exact();
+        // Inputs of quantised matrices are rounded more than bf16 rounds.
+        let exact = !decoder.layers.first().is_some_and(|layer| layer.mlp.down.is_quant());
         let each = model.config().mlp_width * 2 * if exact { 4 } else { 2 };
         // Chunks kept: any will do, for all take the same time to compute again.
         let mut left = match keep {

@@ -45,7 +45,9 @@ impl Model {
                 Ok(Begun { sequence: self.after_prefix(prefix, options.raw)?, live })
             })
             .collect::<Result<Vec<_>>>()?;
-        let tape = Tape::record(self, call, begun, layer, Keep::UpTo(options.memory))?;
+        let mut tape = Tape::record(self, call, begun, layer, Keep::UpTo(options.memory))?;
+        // A recording is a thing in hand, as a context is: nobody can wait for it to end.
+        tape.callers.clear();
         Ok(Recording { tape, normed, kv: options.kv })
     }
 }

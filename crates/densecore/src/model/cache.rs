@@ -136,6 +136,11 @@ impl Cache {
         self.blocks.len()
     }
 
+    /// What tells its blocks from others.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = usize> {
+        self.blocks.iter().map(|block| Arc::as_ptr(block) as usize)
+    }
+
     /// Makes `extra` more positions writable, in blocks nobody else holds.
     pub(crate) fn reserve(&mut self, extra: usize, promise: &mut Promise) -> Result<()> {
         let needed = self.len + extra;

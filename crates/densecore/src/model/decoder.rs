@@ -40,7 +40,7 @@ impl Decoder {
         exact: bool,
     ) -> Result<Self> {
         let loader = Loader { weights: &weights, pool: &pool, arena: Arc::default(), exact, eps: config.norm_eps };
-        // The head is the largest tensor: packed first, while the least is resident beside it.
+        // The head is the largest tensor: dense ones, packed here, begin while the least is resident.
         let head = Head {
             norm: loader.norm(Role::OutputNorm)?,
             matrix: loader.matrix(if config.tied { Role::Embedding } else { Role::Head })?,
@@ -57,13 +57,21 @@ impl Decoder {
         })
     }
 
-    /// Bytes of packed matrices.
-    pub fn bytes(&self) -> usize {
-        let layer = |l: &Layer| {
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        std::iter::once(&self.head.matrix).chain(self.layers.iter().flat_map(|l| {
             let a = &l.attention;
-            [&a.q, &a.k, &a.v, &a.o, &l.mlp.gate, &l.mlp.up, &l.mlp.down].iter().map(|m| m.bytes()).sum::<usize>()
-        };
-        self.head.matrix.bytes() + self.layers.iter().map(layer).sum::<usize>()
+            [&a.q, &a.k, &a.v, &a.o, &l.mlp.gate, &l.mlp.up, &l.mlp.down]
+        }))
+    }
+
+    /// Bytes of the matrices, packed.
+    pub fn bytes(&self) -> usize {
+        self.matrices().map(Matrix::bytes).sum()
+    }
+
+    /// Of these, bytes that are still to be taken: matrices are packed when they are used again.
+    pub fn bytes_to_come(&self) -> usize {
+        self.matrices().map(Matrix::bytes_to_come).sum()
     }
 
     /// The shape of attention.

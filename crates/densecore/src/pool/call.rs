@@ -15,6 +15,7 @@ use crate::model::prefix::Key;
 use crate::model::room::{Asked, LOOK_UP, Place, Promise};
 use crate::vertex::Model;
 use densecore_kernels::attention::SPAN;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -137,8 +138,13 @@ impl<'a> Call<'a> {
     /// What would not fit into an empty cache is refused at once.
     fn check_size(&self, sequences: &[Sequence]) -> Result<()> {
         let geometry = self.model.geometry();
-        let whole = sequences.iter().map(|s| s.cache.blocks() + s.missing());
-        let needed = if self.together { whole.sum::<usize>() } else { whole.max().unwrap_or(0) };
+        let needed = if self.together {
+            // Sequences may go on from one context: a block they share is there once.
+            let held: HashSet<usize> = sequences.iter().flat_map(|s| s.cache.addresses()).collect();
+            held.len() + sequences.iter().map(Sequence::missing).sum::<usize>()
+        } else {
+            sequences.iter().map(|s| s.cache.blocks() + s.missing()).max().unwrap_or(0)
+        };
         if needed > geometry.room.total() {
             return Err(Error::Memory {
                 what: "the key-value cache".into(),

@@ -1,0 +1,279 @@
+//! Answers of a prescribed form: which tokens may come next, and how an answer comes to its end within its tokens.
+//!
+//! The rules are llguidance's: JSON schemas, regular expressions and its dialect of Lark, compiled against the model's
+//! own vocabulary. Here they are bound to a budget. A form that could go on for ever is closed in time: near the end a
+//! token is taken only if an ending of what would then be left is known, and if not, the known ending is taken.
+
+use super::sampler::Sampler;
+use crate::error::{Error, Result};
+use crate::text::{Special, Tokenizer};
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+use llguidance::{Matcher, ParserFactory};
+use std::sync::Arc;
+
+/// What an answer must look like.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Grammar {
+    /// A JSON text of this schema.
+    Json(String),
+    /// A text that a regular expression matches as a whole.
+    Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
+    /// A text of a Lark grammar. The second are texts that lead to its end, tried in order.
+    Lark(String, Vec<String>),
+}
+
+/// A grammar's source at most (bytes); real schemas have a few thousand.
+const LONGEST: usize = 1 << 20;
+/// Tokens the shortest answer of a form may take.
+const LONGEST_ENDING: usize = 4096;
+/// Texts that lead JSON and most regular expressions on to their end.
+const CLOSERS: [&str; 14] = ["\"", "}", "]", ")", ",", ", ", ":", "-", "/", ".", ";", "\n", " ", "T"];
+/// Texts that stand for anything where something must stand.
+const FILLERS: [&str; 8] = ["0", "1", "a", "true", "null", "e", "A", "-"];
+
+/// The vocabulary as the rules see it.
+struct Vocabulary {
+    trie: TokTrie,
+    tokenizer: Tokenizer,
+}
+
+impl TokenizerEnv for Vocabulary {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
+        // Only whole characters have a spelling of their own; what is left of one is bytes.
+        let whole = match std::str::from_utf8(bytes) {
+            Ok(_) => bytes.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let text = std::str::from_utf8(&bytes[..whole]).unwrap_or_default();
+        let mut ids = self.tokenizer.encode(text, Special::AsText).unwrap_or_default();
+        ids.extend(self.trie.greedy_tokenize(&bytes[whole..]));
+        ids
+    }
+}
+
+/// Compiles forms for one model.
+pub(crate) struct Grammars {
+    factory: ParserFactory,
+    tokenizer: Tokenizer,
+    ends: Vec<u32>,
+}
+
+fn refused(detail: impl std::fmt::Display) -> Error {
+    // Its messages may quote the whole grammar.
+    let detail: String = detail.to_string().chars().take(600).collect();
+    Error::argument("form", "a grammar", format!("it must compile: {detail}"))
+}
+
+impl Grammars {
+    /// For a vocabulary of `vocab` rows; `ends` are the tokens that end an answer, the first of them the usual one.
+    pub fn new(tokenizer: &Tokenizer, vocab: usize, ends: &[u32]) -> Result<Self> {
+        let usual = tokenizer.eos().first().or(ends.first()).copied();
+        let Some(end) = usual else { return Err(Error::State("a form needs a model with an end token".into())) };
+        let words: Vec<Vec<u8>> = (0..vocab as u32)
+            .map(|id| {
+                let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+                let mark: &[u8] = if tokenizer.is_special(id) { &[TokTrie::SPECIAL_TOKEN_MARKER] } else { &[] };
+                [mark, bytes].concat()
+            })
+            .collect();
+        let trie = TokTrie::from(&TokRxInfo::new(vocab as u32, end), &words);
+        let environment: TokEnv = Arc::new(Vocabulary { trie, tokenizer: tokenizer.clone() });
+        let mut factory = ParserFactory::new_simple(&environment).map_err(refused)?;
+        factory.quiet();
+        let mut ends = ends.to_vec();
+        ends.retain(|&id| id != end);
+        ends.insert(0, end);
+        Ok(Self { factory, tokenizer: tokenizer.clone(), ends })
+    }
+
+    /// A form at its beginning; refuses one whose shortest answer does not fit into `budget` tokens.
+    pub fn form(&self, grammar: &Grammar, budget: usize) -> Result<Form> {
+        let (top, closers) = match grammar {
+            Grammar::Json(schema) => {
+                limit(schema)?;
+                let mut schema: serde_json::Value =
+                    serde_json::from_str(schema).map_err(|e| refused(format!("not JSON: {e}")))?;
+                if let Some(object) = schema.as_object_mut() {
+                    // One way to space it: white space without end would not be an answer.
+                    let spaces = serde_json::json!({
+                        "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
+                    });
+                    object.entry("x-guidance").or_insert(spaces);
+                }
+                (TopLevelGrammar::from_json_schema(schema), Vec::new())
+            }
+            Grammar::Regex(pattern) => {
+                limit(pattern)?;
+                (TopLevelGrammar::from_regex(pattern), Vec::new())
+            }
+            Grammar::Choice(texts) => {
+                if texts.is_empty() || texts.iter().any(String::is_empty) {
+                    return Err(Error::argument("form", "a choice", "give at least one text, none of them empty"));
+                }
+                texts.iter().try_for_each(|text| limit(text))?;
+                let quoted: Vec<String> =
+                    texts.iter().map(|t| serde_json::Value::from(t.as_str()).to_string()).collect();
+                (TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | "))), Vec::new())
+            }
+            Grammar::Lark(text, closers) => {
+                limit(text)?;
+                (TopLevelGrammar::from_lark(text.clone()), closers.clone())
+            }
+        };
+        let matcher = Matcher::new(self.factory.create_parser(top));
+        if let Some(why) = matcher.get_error() {
+            return Err(refused(why));
+        }
+        let spell = |text: &str| self.tokenizer.encode(text, Special::AsText);
+        let closers: Vec<_> = closers.iter().map(String::as_str).chain(CLOSERS).map(spell).collect::<Result<_>>()?;
+        let fillers: Vec<_> = FILLERS.into_iter().map(spell).collect::<Result<_>>()?;
+        let ends = self.ends.clone().into();
+        let mut form =
+            Form { matcher, closers: closers.into(), fillers: fillers.into(), ends, ending: Vec::new(), watch: 0 };
+        let Some(ending) = form.ending_of(form.matcher.clone(), LONGEST_ENDING)? else {
+            return Err(refused("no short text of this form was found; give texts that lead to its end"));
+        };
+        if ending.len() > budget {
+            let remedy = format!("an answer of this form takes {} tokens or more", ending.len());
+            return Err(Error::argument("max_tokens", budget, remedy));
+        }
+        form.watch = 4 * ending.len() + 128;
+        form.ending = ending;
+        Ok(form)
+    }
+}
+
+/// Goes on by a token; the rules know one end token for all of them.
+fn take(matcher: &mut Matcher, id: u32, ends: &[u32]) -> Result<()> {
+    let known = if ends.contains(&id) { ends[0] } else { id };
+    matcher.consume_token(known).map_err(refused)
+}
+
+fn limit(source: &str) -> Result<()> {
+    if source.len() <= LONGEST {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        what: "a grammar in bytes".into(),
+        value: source.len() as u64,
+        cap: LONGEST as u64,
+        remedy: "use a smaller schema".into(),
+    })
+}
+
+/// The form of one answer, as far as it is written.
+pub(crate) struct Form {
+    matcher: Matcher,
+    closers: Arc<[Vec<u32>]>,
+    fillers: Arc<[Vec<u32>]>,
+    /// Tokens that end an answer; the rules know the first.
+    ends: Arc<[u32]>,
+    /// Tokens that would bring the answer to its end from here; kept up to date once `watch` tokens are left.
+    ending: Vec<u32>,
+    watch: usize,
+}
+
+impl Form {
+    /// The next tokens: one drawn among those allowed, then those that must follow. `left` tokens may still be written.
+    pub fn draw(
+        &mut self,
+        logits: &[f32],
+        sampler: &mut Sampler,
+        left: usize,
+        scratch: &mut Vec<f32>,
+    ) -> Result<Vec<u32>> {
+        let mask = self.matcher.compute_mask().map_err(refused)?;
+        self.restrict(logits, &mask, scratch);
+        let mut id = sampler.next(scratch);
+        if left <= self.watch {
+            let mut next = self.matcher.clone();
+            take(&mut next, id, &self.ends)?;
+            // Forced tokens count: they are the beginning of the ending.
+            if let Some(ending) = self.ending_of(next, left - 1)? {
+                self.ending = ending;
+            } else {
+                // Nothing known ends that in time: on with what does.
+                let ending = self.ending_of(self.matcher.clone(), left)?.unwrap_or_else(|| self.ending.clone());
+                id = *ending.first().ok_or_else(|| Error::Internal("a form has no ending".into()))?;
+                self.ending = ending[1..].to_vec();
+            }
+        }
+        take(&mut self.matcher, id, &self.ends)?;
+        let mut ids = vec![id];
+        if !self.is_over() {
+            ids.extend(self.matcher.consume_ff_tokens());
+        }
+        Ok(ids)
+    }
+
+    /// Whether nothing can follow.
+    pub fn is_over(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+
+    /// Whether the answer may end here.
+    pub fn is_whole(&mut self) -> bool {
+        self.matcher.is_stopped() || self.matcher.is_accepting().unwrap_or(false)
+    }
+
+    /// `logits` of allowed tokens to `out`, all others at negative infinity.
+    fn restrict(&self, logits: &[f32], mask: &SimpleVob, out: &mut Vec<f32>) {
+        out.clear();
+        out.resize(logits.len(), f32::NEG_INFINITY);
+        mask.iter_set_entries(|id| {
+            if let Some(to) = out.get_mut(id) {
+                *to = logits[id];
+            }
+        });
+        if mask.is_allowed(self.ends[0]) {
+            for &id in &self.ends[1..] {
+                out[id as usize] = logits[id as usize];
+            }
+        }
+    }
+
+    /// Tokens that bring `matcher` to an end in at most `limit`, if some are found: what is forced; or the first closer
+    /// that fits and was not the last step, or the filler least used; and so on.
+    fn ending_of(&self, mut matcher: Matcher, limit: usize) -> Result<Option<Vec<u32>>> {
+        let (mut ending, mut last, mut used) = (Vec::new(), usize::MAX, vec![0usize; self.fillers.len()]);
+        while ending.len() <= limit {
+            if matcher.is_stopped() || matcher.is_accepting().map_err(refused)? {
+                return Ok(Some(ending));
+            }
+            let forced = matcher.consume_ff_tokens();
+            if !forced.is_empty() {
+                ending.extend(forced);
+                last = usize::MAX;
+                continue;
+            }
+            let fits =
+                |text: &Vec<u32>| matcher.clone().try_consume_tokens(text).is_ok_and(|taken| taken == text.len());
+            let closer = (0..self.closers.len()).find(|&i| i != last && fits(&self.closers[i]));
+            let filler = || (0..self.fillers.len()).filter(|&i| fits(&self.fillers[i])).min_by_key(|&i| used[i]);
+            let step = if let Some(closer) = closer {
+                last = closer;
+                self.closers[closer].clone()
+            } else if let Some(filler) = filler() {
+                last = usize::MAX;
+                used[filler] += 1;
+                self.fillers[filler].clone()
+            } else if last != usize::MAX && fits(&self.closers[last]) {
+                self.closers[last].clone()
+            } else {
+                let allowed = matcher.compute_mask().map_err(refused)?;
+                let Some(id) = allowed.first_bit_set() else { return Ok(None) };
+                vec![id as u32]
+            };
+            matcher.consume_tokens(&step).map_err(refused)?;
+            ending.extend(step);
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,97 @@
+"""Forms an answer can be held to: whatever the model would rather say, it can say nothing else.
+
+>>> import densecore
+>>> model = densecore.Model.load("smollm2-135m-instruct")
+>>> model.generate("Is water wet? Answer: ", form=densecore.Choice(["yes", "no"])).text in ("yes", "no")
+True
+>>> import json
+>>> schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+>>> answer = model.generate("A person as JSON: ", form=densecore.Json(schema), max_tokens=40).text
+>>> isinstance(json.loads(answer)["age"], int)
+True
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from densecore.errors import ArgumentError
+
+
+class Form:
+    """What an answer must look like: one of :class:`Json`, :class:`Regex`, :class:`Choice` and :class:`Lark`.
+
+    The answer ends within its ``max_tokens``: near the end only what can still be finished is written. A ``max_tokens`` that
+    the shortest answer exceeds is refused.
+    """
+
+    __slots__ = ("kind", "texts")
+
+    def __init__(self, kind: str, texts: Sequence[str]) -> None:
+        for text in texts:
+            if not isinstance(text, str):
+                raise ArgumentError(f"form = {text!r:.80}: it must be a str")
+        self.kind, self.texts = kind, list(texts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{text!r:.60}' for text in self.texts)})"
+
+
+class Json(Form):
+    """A JSON text of a schema, given as a mapping or as JSON."""
+
+    __slots__ = ()
+
+    def __init__(self, schema: Mapping[str, Any] | str) -> None:
+        if not isinstance(schema, str):
+            try:
+                schema = json.dumps(schema)
+            except (TypeError, ValueError) as error:
+                raise ArgumentError(f"form = {schema!r:.80}: a schema must be plain JSON ({error})") from None
+        super().__init__("json", [schema])
+
+
+class Regex(Form):
+    """A text that a regular expression matches as a whole; without look-around and back references."""
+
+    __slots__ = ()
+
+    def __init__(self, pattern: str | re.Pattern[str]) -> None:
+        super().__init__("regex", [pattern.pattern if isinstance(pattern, re.Pattern) else pattern])
+
+
+class Choice(Form):
+    """One of some texts."""
+
+    __slots__ = ()
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        if isinstance(texts, str):
+            raise ArgumentError(f"form = {texts!r:.80}: a choice is a list of texts")
+        super().__init__("choice", texts)
+
+
+class Lark(Form):
+    """A text of a Lark grammar, in the dialect of llguidance, which starts at ``start``.
+
+    Args:
+        grammar: The rules.
+        closers: Texts that lead to the end, tried in order when the tokens run short.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, grammar: str, closers: Sequence[str] = ()) -> None:
+        super().__init__("lark", [grammar, *closers])
+
+
+def read(form: object) -> tuple[str, list[str]] | None:
+    """The engine's side of a form."""
+    if form is None:
+        return None
+    if not isinstance(form, Form):
+        raise ArgumentError(f"form = {form!r:.80}: give densecore.Json, Regex, Choice or Lark")
+    return form.kind, form.texts

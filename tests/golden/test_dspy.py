@@ -1,0 +1,157 @@
+"""The engine under real DSPy: what DSPy's own language models do, ours does, and its answers are the model's."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import densecore
+from densecore import errors
+from tests.golden.fixtures import Pair, real_path
+
+dspy = pytest.importorskip("dspy", reason="the extra `dspy`")
+bridge = pytest.importorskip("densecore.dspy", reason="the extra `dspy`")
+
+
+@pytest.fixture(autouse=True)
+def no_cache_on_disk() -> Iterator[None]:
+    """Nothing of an earlier run answers, and DSPy's old ways are errors."""
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        yield
+
+
+@pytest.fixture(scope="module")
+def lm() -> Any:
+    return bridge.DenseLM(str(real_path("smollm2-135m-instruct")), max_tokens=24, cache=False)
+
+
+def chat(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_answers_are_the_models(lm: Any) -> None:
+    answer = lm.dense.generate(chat("Name a colour."), max_tokens=24)
+    assert lm("Name a colour.") == [answer.text]
+    request = dspy.lm15.Request(model=lm.model, messages=(dspy.lm15.Message.user("Name a colour."),))
+    response = lm.engine.complete(request)
+    assert response.usage.input_tokens == answer.usage.prompt_tokens
+    assert response.usage.output_tokens == len(lm.dense.generate(chat("Name a colour."), max_tokens=1024).ids)
+
+
+def test_options_reach_the_model(lm: Any) -> None:
+    assert (
+        lm("Name a colour.", stop=["a"])[0] == lm.dense.generate(chat("Name a colour."), max_tokens=24, stop="a").text
+    )
+    drawn = lm("Tell a story.", temperature=1.0, seed=7)
+    assert drawn == lm("Tell a story.", temperature=1.0, seed=7)
+    several = lm("Tell a story.", temperature=1.0, n=3)
+    assert len(set(several)) == 3, "samples without a seed must differ"
+    with_logprobs = lm("Hi", logprobs=True, max_tokens=3)[0]
+    assert len(with_logprobs["logprobs"]["content"]) == 3
+    with pytest.raises(Exception, match="frequency_penalty"):
+        lm("Hi", frequency_penalty=1.0)
+
+
+def test_the_cache_never_mixes_models(small: Pair, other: Any) -> None:
+    first, second = bridge.DenseLM(small.ours, max_tokens=6), bridge.DenseLM(other, max_tokens=6)
+    assert first.model != second.model
+    assert small.ours.fingerprint in first.model
+    assert first("Natalia sold clips") != second("Natalia sold clips")
+    assert first("Natalia sold clips") == first("Natalia sold clips")
+
+
+def test_programs_and_threads(lm: Any) -> None:
+    """DSPy's threads share the model; each gets what it gets alone."""
+    questions = [f"What is {i} plus {i}?" for i in range(8)]
+    with dspy.context(lm=lm):
+        program = dspy.Predict("question -> answer: str")
+        alone = [lm(q)[0] for q in questions]
+        run = dspy.Parallel(num_threads=8, disable_progress_bar=True)
+        together = run([(lambda question: lm(question)[0], {"question": q}) for q in questions])
+    assert list(together) == alone
+    assert program.deepcopy() is not None
+
+
+def test_copies_share_the_weights(lm: Any) -> None:
+    program = dspy.Predict("question -> answer")
+    program.set_lm(lm)
+    assert program.deepcopy().lm.dense is lm.dense
+    assert copy.deepcopy(lm.engine) is lm.engine
+    assert lm.copy(temperature=0.5).dense is lm.dense
+
+
+def test_programs_are_saved_with_and_without_it(lm: Any, tmp_path: Path, small: Pair) -> None:
+    program = dspy.Predict("question -> answer")
+    program.save(str(tmp_path / "plain.json"))
+    dspy.Predict("question -> answer").load(str(tmp_path / "plain.json"))
+    program.set_lm(lm)
+    program.save(str(tmp_path / "bound.json"))
+    loaded = dspy.Predict("question -> answer")
+    loaded.load(str(tmp_path / "bound.json"), allow_unsafe_lm_state=True)
+    assert type(loaded.lm) is bridge.DenseLM
+    assert loaded.lm.dense is lm.dense
+    assert loaded.lm.kwargs["max_tokens"] == 24
+    text = (tmp_path / "bound.json").read_text(encoding="utf-8")
+    (tmp_path / "other.json").write_text(text.replace(lm.dense.fingerprint, "llama-0000000000000000"), encoding="utf-8")
+    with pytest.raises(errors.StateError, match="llama-0000000000000000"):
+        dspy.Predict("question -> answer").load(str(tmp_path / "other.json"), allow_unsafe_lm_state=True)
+    program.set_lm(bridge.DenseLM(small.ours))
+    with pytest.raises(errors.StateError, match="name or path"):
+        program.save(str(tmp_path / "none.json"))
+
+
+def test_streams_and_coroutines(lm: Any) -> None:
+    request = dspy.lm15.Request(model=lm.model, messages=(dspy.lm15.Message.user("Name three colours."),),
+                                config=dspy.lm15.Config(max_tokens=16))  # fmt: skip
+    answer = lm.dense.generate(chat("Name three colours."), max_tokens=16)
+    events = list(lm.engine.stream(request))
+    assert [events[0].type, events[-1].type] == ["start", "end"]
+    deltas = [e.delta.text for e in events[1:-1]]
+    assert len(deltas) > 4
+    assert "".join(deltas) == answer.text
+    assert events[-1].usage.output_tokens == len(answer.ids)
+    assert events[-1].usage.input_tokens == answer.usage.prompt_tokens
+    assert asyncio.run(lm.acall("Name three colours.", max_tokens=16)) == [answer.text]
+    stream = lm.engine.stream(request)
+    next(stream)
+    stream.close()
+    assert lm("Hi", max_tokens=2)
+
+
+def test_errors_are_dspys(lm: Any) -> None:
+    from dspy.utils.exceptions import ContextWindowExceededError
+
+    with pytest.raises(ContextWindowExceededError):
+        lm("word " * 9000)
+    with pytest.raises(errors.ArgumentError, match="engine"):
+        bridge.DenseLM("smollm2-135m-instruct", engine="auto")
+
+
+def test_vectors(lm: Any) -> None:
+    vectors = lm.dense.embed("The capital of France is")
+    assert lm.decode(vectors, max_tokens=1) == " Paris"
+    assert lm.forward_vectors(vectors).shape == lm.encode("The capital of France is").shape
+    assert type(lm).forward is dspy.LM.forward, "a class that overrides it loses DSPy's cache and retries"
+
+
+def test_without_dspy_the_error_names_the_extra() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.modules['dspy'] = None\n"
+        "try:\n import densecore.dspy\n"
+        "except ImportError as error:\n print(type(error).__name__, error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "MissingExtraError" in told
+    assert "densecore[dspy]" in told
+    assert densecore.__version__

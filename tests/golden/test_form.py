@@ -1,0 +1,144 @@
+"""Answers of a prescribed form: whatever a small model would rather say, what comes out parses, in any budget."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import densecore
+from densecore import errors
+from tests.golden.fixtures import Pair
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "age": {"type": "integer", "minimum": 0, "maximum": 130},
+        "mood": {"enum": ["calm", "merry", "cross"]},
+        "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 5},
+        "home": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "since": {"anyOf": [{"type": "integer"}, {"type": "null"}]}},
+            "required": ["city", "since"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["name", "age", "mood", "tags", "home"],
+    "additionalProperties": False,
+}
+
+
+def is_person(text: str) -> bool:
+    """Whether a text is what the schema says, checked by hand: llguidance must not judge itself."""
+    found = json.loads(text)
+    return (
+        list(found) == ["name", "age", "mood", "tags", "home"]
+        and isinstance(found["name"], str)
+        and type(found["age"]) is int
+        and 0 <= found["age"] <= 130
+        and found["mood"] in ("calm", "merry", "cross")
+        and len(found["tags"]) <= 5
+        and all(isinstance(tag, str) for tag in found["tags"])
+        and list(found["home"]) == ["city", "since"]
+        and (found["home"]["since"] is None or type(found["home"]["since"]) is int)
+    )
+
+
+def shortest(model: Any, form: densecore.Form) -> int:
+    """Tokens the shortest answer takes, as the refusal of one token says."""
+    with pytest.raises(errors.ArgumentError) as refused:
+        model.generate("a", form=form, max_tokens=1)
+    return int(re.findall(r"takes (\d+) tokens", str(refused.value))[0])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 3.0])
+def test_json_parses_in_every_budget(smol: Any, temperature: float) -> None:
+    """From the shortest possible answer on: a budget never cuts one."""
+    form = densecore.Json(PERSON)
+    least = shortest(smol, form)
+    prompts = [[{"role": "user", "content": f"Describe person {i} as JSON."}] for i in range(4)]
+    for budget in (least, least + 1, least + 3, least + 10, least + 40, 200):
+        for answer in smol.generate(prompts, form=form, max_tokens=budget, temperature=temperature):
+            assert is_person(answer.text), f"budget {budget}: {answer.text!r}"
+            assert answer.finish_reason == "stop"
+            assert len(answer.ids) <= budget
+
+
+def test_random_weights_cannot_break_it(small: Pair) -> None:
+    """Logits without any sense, over a vocabulary with padding rows and special tokens."""
+    form = densecore.Regex(r"[a-c]{2,9}(, [a-c]{2,9}){2}\.")
+    for seed in np.random.default_rng().integers(0, 1 << 30, 8).tolist():
+        answer = small.ours.generate("a", form=form, max_tokens=60, temperature=2.0, seed=seed)
+        assert re.fullmatch(r"[a-c]{2,9}(, [a-c]{2,9}){2}\.", answer.text), f"seed {seed}: {answer.text!r}"
+
+
+def test_the_likeliest_of_what_is_allowed(small: Pair) -> None:
+    """Greedy under a choice of single tokens: the one with the largest logit, as the free logits say."""
+    model = small.ours
+    logits = model.logits("Natalia sold")[-1]
+    tokens = [i for i in range(40, 90) if len(model.detokenize([i])) == 1 and model.detokenize([i]).isalnum()]
+    texts = [model.detokenize([i]) for i in tokens]
+    answer = model.generate("Natalia sold", form=densecore.Choice(texts), logprobs=0)
+    assert answer.text == texts[int(np.argmax(logits[tokens]))]
+
+
+def test_texts_and_streams_agree(smol: Any) -> None:
+    form = densecore.Lark('start: "<<" /[a-z ]{1,40}/ ">>"')
+    whole = smol.generate("Say something: ", form=form, max_tokens=40)
+    assert re.fullmatch(r"<<[a-z ]{1,40}>>", whole.text)
+    events = list(smol.stream("Say something: ", form=form, max_tokens=40))
+    assert "".join(e.text for e in events) == whole.text
+    assert [i for e in events for i in e.ids] == whole.ids
+    assert events[-1].finish_reason == whole.finish_reason == "stop"
+
+
+def test_closers_lead_out_of_free_text(smol: Any) -> None:
+    """Free text that could hold anything ends in time, because its ending is known."""
+    form = densecore.Lark('start: text "\\n\\nAnswer: " /-?[0-9]{1,6}/\ntext: /[^\\n]+/', ["\n\nAnswer: "])
+    for budget in (12, 20, 60):
+        answer = smol.generate(
+            [{"role": "user", "content": "What is 17 + 25? Think first."}], form=form, max_tokens=budget
+        )
+        assert re.fullmatch(r"[^\n]+\n\nAnswer: -?[0-9]{1,6}", answer.text), f"{budget}: {answer.text!r}"
+
+
+def test_a_form_among_free_answers(smol: Any) -> None:
+    """Callers that share a step keep their own rules; free answers are what they were."""
+    import threading
+
+    alone = smol.generate("The capital of France is", max_tokens=12).ids
+    found: dict[str, Any] = {}
+
+    def free() -> None:
+        found["free"] = smol.generate("The capital of France is", max_tokens=12).ids
+
+    def bound() -> None:
+        found["bound"] = smol.generate("Yes or no? ", form=densecore.Choice(["yes", "no"]), max_tokens=12).text
+
+    threads = [threading.Thread(target=one) for one in (free, bound)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert found["free"] == alone
+    assert found["bound"] in ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [densecore.Json("{"), densecore.Json({"type": "nonsense"}), densecore.Regex("("), densecore.Lark("start: missing"),
+     densecore.Choice([]), densecore.Choice([""])],
+    ids=repr,
+)  # fmt: skip
+def test_bad_forms_are_refused(small: Pair, form: densecore.Form) -> None:
+    with pytest.raises(errors.ArgumentError, match="form"):
+        small.ours.generate("a", form=form)
+    assert small.ours.generate("a", max_tokens=2, ignore_eos=True).ids
+
+
+@pytest.mark.parametrize("form", ["json", {"type": "string"}, 5])
+def test_other_things_are_no_forms(small: Pair, form: Any) -> None:
+    with pytest.raises(errors.ArgumentError, match="form"):
+        small.ours.generate("a", form=form)
