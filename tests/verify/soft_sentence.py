@@ -39,7 +39,7 @@ def steps_needed(model: Any, targets: list[int], seed: int) -> int | None:
         if step % 10 == 0:
             answer = model.generate((soft.detach(),), max_tokens=len(targets), ignore_eos=True)
             if step % 50 == 0:
-                say(f"  seed {seed}, step {step}: loss {float(value):.3f}, {answer.text!r}")
+                say(f"  seed {seed}, step {step}: loss {value.item():.3f}, {answer.text!r}")
             if answer.ids == targets:
                 return step
     return None

@@ -1,0 +1,205 @@
+"""The file a run leaves behind: one line about the run, then one line an example, all of them JSON.
+
+A line is in the file before the next example is taken on, so a run that is killed loses what was in work and nothing
+else. Opened again under the same name, a journal says which examples are done and goes on behind them:
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> folder = tempfile.TemporaryDirectory()
+>>> path = Path(folder.name) / "cot.jsonl"
+>>> header = Header.begin(run="cot", set="gsm8k", split="dev", program="ChainOfThought", seed=0, model="tiny")
+>>> with Journal.open(path, header) as journal:
+...     journal.append(Example(0, "dev-0", "1 + 1?", gold="2", prediction="2", text="It is 2.", correct=True))
+>>> with Journal.open(path, header) as journal:
+...     sorted(journal.done_ids)
+['dev-0']
+>>> Journal.read(path).examples[0].text
+'It is 2.'
+>>> folder.cleanup()
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from densecore.errors import DataError, StorageError
+from densecore.report import record
+from densecore.report.record import Example, Header
+
+
+class Journal:
+    """A run's file, open for more examples (:meth:`open`) or as it was read (:meth:`read`).
+
+    Threads may append at the same time. One process writes: a second is refused.
+    """
+
+    def __init__(self, path: Path, header: Header, examples: list[Example], descriptor: int | None = None) -> None:
+        self.path = path
+        self.header = header
+        """The header in the file: that of the run's first start."""
+        self._examples = examples
+        self._ids = {example.id for example in examples}
+        self._descriptor = descriptor
+        self._end = 0  # bytes that are whole lines
+        self._clean = True
+        self._turn = threading.Lock()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], header: Header, resume: bool = True) -> Journal:
+        """Begin a journal, or go on with the one that is there.
+
+        A last line that a kill cut short is dropped; its example counts as not done.
+
+        Raises:
+            DataError: The file is no journal, is one of another run, or is there although ``resume`` is off.
+            StorageError: The file cannot be written, or another process is writing it.
+        """
+        place = Path(path)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise StorageError(f"cannot write the journal {place}: {error.strerror}; choose another place") from error
+        try:
+            _lock(descriptor, place)
+            found = record.parse(place, place.read_bytes())
+            if found is None:
+                return cls._start(place, header, descriptor)
+            stored, examples, end = found
+            if not resume:
+                raise DataError(
+                    f"{place} holds {len(examples)} examples of run {stored.run!r}: resume it, or choose another name"
+                )
+            _same_run(place, stored, header)
+            os.ftruncate(descriptor, end)
+            journal = cls(place, stored, examples, descriptor)
+            journal._end = end
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(f"cannot go on with the journal {place}: {error.strerror}") from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return journal
+
+    @classmethod
+    def _start(cls, place: Path, header: Header, descriptor: int) -> Journal:
+        os.ftruncate(descriptor, 0)
+        journal = cls(place, header, [], descriptor)
+        journal._put(descriptor, record.line(header))
+        folder = os.open(place.parent, os.O_RDONLY)  # the new name must outlive a crash, too
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return journal
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Journal:
+        """What a run has left so far; the run may still be at work.
+
+        Raises:
+            DataError: The file is no journal, or a line of it cannot be right; the message names the line.
+            StorageError: The file cannot be read.
+        """
+        place = Path(path)
+        try:
+            data = place.read_bytes()
+        except OSError as error:
+            raise StorageError(f"cannot read the journal {place}: {error.strerror}") from error
+        found = record.parse(place, data)
+        if found is None:
+            raise DataError(f"{place} is empty: the run was killed before it began; start it again")
+        header, examples, _ = found
+        return cls(place, header, examples)
+
+    @property
+    def examples(self) -> list[Example]:
+        """All there are, in the order of the set, whichever ended first."""
+        with self._turn:
+            return sorted(self._examples, key=lambda example: example.index)
+
+    @property
+    def done_ids(self) -> frozenset[str]:
+        """Ids of the examples that are in the file."""
+        with self._turn:
+            return frozenset(self._ids)
+
+    def append(self, example: Example) -> None:
+        """Put an example into the file, and return when it is on the disk.
+
+        Raises:
+            DataError: Its id is there already, or the journal is not open for writing.
+            StorageError: The disk took no more. Nothing is lost: free some room and go on.
+        """
+        if not example.ended:
+            example = replace(example, ended=round(time.time(), 3))
+        line = record.line(example)
+        with self._turn:
+            if self._descriptor is None:
+                raise DataError(f"{self.path} is not open for writing: use Journal.open(path, header)")
+            if example.id in self._ids:
+                raise DataError(f"{self.path} holds example {example.id!r} already: skip what is in done_ids")
+            try:
+                self._put(self._descriptor, line)
+            except OSError as error:
+                raise StorageError(
+                    f"cannot write to the journal {self.path}: {error.strerror}; what it holds is whole, "
+                    "so free some room and go on"
+                ) from error
+            self._examples.append(example)
+            self._ids.add(example.id)
+
+    def _put(self, descriptor: int, line: bytes) -> None:
+        if not self._clean:
+            os.ftruncate(descriptor, self._end)
+        self._clean = False  # until the line is whole, whatever interrupts it
+        written = 0
+        while written < len(line):
+            written += os.write(descriptor, line[written:])
+        os.fsync(descriptor)
+        self._end += len(line)
+        self._clean = True
+
+    def close(self) -> None:
+        """Give the file back; what was appended is there already."""
+        with self._turn:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        with self._turn:
+            return len(self._examples)
+
+
+def _lock(descriptor: int, place: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StorageError(
+            f"{place} is being written by another run: wait for it, or give this run another name"
+        ) from error
+
+
+def _same_run(place: Path, stored: Header, header: Header) -> None:
+    differences = stored.differences(header)
+    if differences:
+        listed = "; ".join(f"{name} was {old!r}, is now {new!r}" for name, old, new in differences)
+        raise DataError(
+            f"{place} is the journal of another run ({listed}): go on with what it was, or choose another name"
+        )
