@@ -21,6 +21,7 @@ __all__ = [
     "Context",
     "Hidden",
     "Model",
+    "Recording",
     "Stream",
     "__version__",
     "check_options",
@@ -247,6 +248,7 @@ class Recording:
     def pull(self, gradients: list[Hidden], cancel: CancelFlag | None) -> list[tuple[Hidden, list[wire.KvPair]]]:
         """From gradients by the states to those by the vectors, and by the prefix's keys and values."""
 
+@final
 class Context:
     """Keys, values and last state of a prefix. Calls work on a snapshot, so threads may share one."""
 
