@@ -73,7 +73,7 @@ class Vjp:
                 f"gradient = {type(gradient).__name__}: give a list, one gradient for each of the states"
             )
         given = list(gradient) if self._many else [gradient]
-        pulled = self._core.pull([_borrowed(g, self._model)._core for g in given], flag(cancel))
+        pulled = self._core.pull([self._model._vectors(g)._core for g in given], flag(cancel))
         found = [(np.asarray(grad), kv_grad(kv, self._model)) if self._kv else np.asarray(grad) for grad, kv in pulled]
         return found if self._many else found[0]
 
@@ -119,16 +119,11 @@ def raw_losses(
     cancel: Cancel | None,
 ) -> list[wire.Loss]:
     """Losses as the engine gives them, for one sequence or a list."""
-    many = isinstance(vectors, (list, tuple))
-    batch = list(vectors) if many else [vectors]
-    if not batch:
-        raise ArgumentError("vectors = []: the list is empty; give at least one array (T, d)")
+    batch, many = _listed(vectors, model)
     count = len(batch)
     wanted = [model._target(t) for t in _each("targets", targets, count, many)]
     weighted = [None] * count if weights is None else [_numbers(w) for w in _each("weights", weights, count, many)]
-    items = zip(
-        prefixes(prefix, count, model), [_borrowed(v, model)._core for v in batch], wanted, weighted, strict=True
-    )
+    items = zip(prefixes(prefix, count, model), batch, wanted, weighted, strict=True)
     return model._core.loss_and_grad(list(items), grad, options, flag(cancel))
 
 
@@ -144,13 +139,10 @@ def vjp(
     cancel: Cancel | None,
 ) -> Vjp:
     """See :meth:`densecore.Model.vjp`."""
-    many = isinstance(vectors, (list, tuple))
-    batch = list(vectors) if many else [vectors]
-    if not batch:
-        raise ArgumentError("vectors = []: the list is empty; give at least one array (T, d)")
+    batch, many = _listed(vectors, model)
     if normed is not None:
         truth("normed", normed)
-    items = list(zip(prefixes(prefix, len(batch), model), [_borrowed(v, model)._core for v in batch], strict=True))
+    items = list(zip(prefixes(prefix, len(batch), model), batch, strict=True))
     core = model._core.record(
         items, optional("layer", layer, 0, model.config.layers), normed, options(memory, kv, raw), flag(cancel)
     )
@@ -191,8 +183,13 @@ def kv_grad(pairs: list[tuple[_core.Hidden, _core.Hidden]], model: Model) -> KvG
     return [(np.asarray(keys).reshape(shape), np.asarray(values).reshape(shape)) for keys, values in pairs]
 
 
-def _borrowed(array: Any, model: Model) -> Hidden:
-    return array if isinstance(array, Hidden) else Hidden.wrap(array, model)
+def _listed(vectors: Any, model: Model) -> tuple[list[_core.Hidden], bool]:
+    """The engine's side of one array or a list of them, and whether it was a list."""
+    many = isinstance(vectors, (list, tuple))
+    batch = list(vectors) if many else [vectors]
+    if not batch:
+        raise ArgumentError("vectors = []: the list is empty; give at least one array (T, d)")
+    return [model._vectors(v)._core for v in batch], many
 
 
 def _could_be_one(prefix: Any) -> bool:
