@@ -21,7 +21,6 @@ from tests.verify.record import sha256
 ROOT = Path(__file__).resolve().parents[1]
 WORKER, SHARED_RUN = ROOT / "benches" / "sides.py", ROOT / "benches" / "server.py"
 KNOWN_ROUNDS = 2  # of a side that is there to be known
-MEMORY_ROUNDS = 3  # peaks hardly differ
 TRY_SEED, WARM_SEED = 900, 999
 
 
@@ -233,10 +232,9 @@ def run_processes(names: list[str], options: argparse.Namespace, done: Any) -> N
         def value(side: str, _: int, what: str = what) -> float:
             return fresh(side, what, options.path, options.threads) - (bare if what == "memory" else 0)
 
-        rounds = options.rounds if what == "first" else min(options.rounds, MEMORY_ROUNDS)
-        record: dict[str, Any] = {"values": in_turn(sides, rounds, measure, value)}
+        record: dict[str, Any] = {"values": in_turn(sides, options.rounds, measure, value)}
         if what == "memory":
-            record["values"][FILE] = [options.path.stat().st_size / 2**20] * rounds
+            record["values"][FILE] = [options.path.stat().st_size / 2**20] * options.rounds
             record["bare_numpy_mib"] = round(bare, 1)
         done(measure, options.path, record, started)
 
