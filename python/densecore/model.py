@@ -405,8 +405,8 @@ class Model:
             cancel: Stops the call.
 
         With float32 weights and ``kv="f32"`` the gradient is exact up to float32 rounding. Quantised weights multiply inputs
-        rounded to 8 bits on the way there, as when the model serves; on the way back they are exact, and roundings (of
-        inputs, and of keys and values to float16) count as none.
+        rounded to 15 bits on the way there, where serving takes 8; on the way back they are exact, and roundings (of inputs,
+        and of keys and values to float16) count as none.
 
         >>> import densecore
         >>> model = densecore.Model.load("smollm2-135m-instruct")

@@ -180,7 +180,7 @@ def test_states_of_any_layer(pair: Pair, layer: int | None, normed: bool | None)
 
 @pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q8_0", "Q5_0"])
 def test_quantised_weights(kind: str, tmp_path: Path) -> None:
-    """Exact: torch's gradient of the dequantised weights. As it serves: close to it, and the loss is that of `score`."""
+    """Exact: torch's gradient of the dequantised weights. Fast: close to it, its loss closer than the score of serving."""
     path = tiny.make_tiny_gguf("qwen2", tmp_path / "tiny.gguf", kind, seed=3)
     theirs, seed = reference.model_from_gguf(path), fresh()
     exact, fast = densecore.Model.load(path, exact=True), densecore.Model.load(path)
@@ -193,9 +193,9 @@ def test_quantised_weights(kind: str, tmp_path: Path) -> None:
     assert found.loss == pytest.approx(loss, rel=1e-5), f"seed {seed}"
     near(found.grad, grad)
     found = fast.loss_and_grad(None, vectors, targets)
-    assert found.loss == pytest.approx(loss, rel=0.05), f"seed {seed}"
-    near(found.grad, grad, 0.2)
-    assert found.loss == pytest.approx(-fast.score(densecore.Ids(ids), targets).total / 6, rel=1e-5)
+    assert found.loss == pytest.approx(loss, rel=1e-3), f"seed {seed}"
+    near(found.grad, grad, 0.02)
+    assert found.loss == pytest.approx(-fast.score(densecore.Ids(ids), targets).total / 6, rel=0.05)
     for memory in (0, 1 << 30):  # kept activations are bf16 here
         near(fast.loss_and_grad(None, vectors, targets, memory=memory).grad, found.grad, 0.01)
 

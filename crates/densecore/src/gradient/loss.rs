@@ -174,7 +174,7 @@ impl Model {
             let rows: Vec<&[f32]> = places.iter().map(|p| &tape.out[p.2 * width..(p.2 + 1) * width]).collect();
             let x = rows.concat();
             let finals = head.finish(pool, &x);
-            head.logits(pool, &finals, &mut logits);
+            head.precise_logits(pool, &finals, &mut logits);
             let parts: Vec<_> = logits.chunks_exact_mut(vocab).map(|row| Mutex::new((row, 0.0))).collect();
             pool.run(parts.len(), &|r| {
                 let (i, t, _) = places[r];

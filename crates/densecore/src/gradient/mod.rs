@@ -9,9 +9,9 @@
 //! gradients. Of what the way back needs of the way there, the layers' inputs are kept, and the perceptrons' projections
 //! as far as the caller's budget allows; the rest is computed again.
 //!
-//! What is approximated: nothing with float32 weights and keys. Quantised matrices multiply inputs of 8 bits on the way
-//! there; on the way back their weights are exact floats and the rounding of inputs counts as no rounding (straight
-//! through), and kept activations are bf16. Rounding of keys and values in an f16 cache counts as none too.
+//! What is approximated: nothing with float32 weights and keys. Quantised matrices multiply inputs of 15 bits on the way
+//! there (8 where a prefix is read); on the way back their weights are exact floats and the rounding of inputs counts as
+//! no rounding (straight through), and kept activations are bf16. Rounding of keys and values in an f16 cache counts as none too.
 mod back;
 mod loss;
 mod tape;

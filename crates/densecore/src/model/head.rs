@@ -20,10 +20,20 @@ impl Head {
 
     /// Final states `(N, d)` to logits `(N, vocab)`.
     pub fn logits(&self, pool: &Pool, finals: &[f32], logits: &mut Vec<f32>) {
+        self.project(pool, finals, &[], logits);
+    }
+
+    /// The same with 15 bits of the states instead of 8.
+    pub fn precise_logits(&self, pool: &Pool, finals: &[f32], logits: &mut Vec<f32>) {
+        let all: Vec<usize> = (0..finals.len() / self.matrix.cols()).collect();
+        self.project(pool, finals, &all, logits);
+    }
+
+    fn project(&self, pool: &Pool, finals: &[f32], precise: &[usize], logits: &mut Vec<f32>) {
         let (n, vocab) = (finals.len() / self.matrix.cols(), self.matrix.rows());
         logits.resize(n * vocab, 0.0);
         let mut input = Input::default();
-        let prepared = input.prepare(pool, finals, n, &[], &[&self.matrix]);
+        let prepared = input.prepare(pool, finals, n, precise, &[&self.matrix]);
         products(pool, prepared, &mut [(&self.matrix, Output::new(logits, vocab))]);
     }
 }

@@ -39,8 +39,11 @@ pub(crate) struct Workspace {
     pub gate: Floats,
     pub up: Floats,
     pub angles: Angles,
-    /// Rows at position 0. The first position of a sequence collects attention and carries activations a thousand
-    /// times the usual; in 8 bits everything else in its row would drown, so it is computed with 15.
+    /// Whether all rows are computed precisely.
+    pub careful: bool,
+    /// Rows whose inputs are rounded to 15 bits instead of 8: those at position 0, or all. The first position of a
+    /// sequence collects attention and carries activations a thousand times the usual; in 8 bits everything else in its
+    /// row would drown.
     pub precise: Vec<usize>,
     pub input: Input,
 }
@@ -66,10 +69,12 @@ impl Workspace {
         Ok(())
     }
 
-    /// Says where the rows stand: their angles, and which of them are a first position.
+    /// Says where the rows stand: their angles, and which of them are computed precisely.
     pub fn place(&mut self, rope: &Rope, positions: impl Iterator<Item = usize> + Clone) {
         self.precise.clear();
-        self.precise.extend(positions.clone().enumerate().filter(|&(_, p)| p == 0).map(|(row, _)| row));
+        let careful = self.careful;
+        let wanted = positions.clone().enumerate().filter(|&(_, p)| careful || p == 0);
+        self.precise.extend(wanted.map(|(row, _)| row));
         rope.angles(positions, &mut self.angles);
     }
 
