@@ -71,8 +71,7 @@ def complete(name: str, measured: dict[str, dict[str, Any]], options: argparse.N
         return False
     sides = rounds.chosen_sides(measure, options)
     tried = not measure.tries or bool(record["tried"]) or options.quick or LLAMA not in sides
-    enough = record["rounds"] >= (min(options.rounds, rounds.MEMORY_ROUNDS) if name == "memory" else options.rounds)
-    return enough and tried and set(sides) <= set(record["values"])
+    return record["rounds"] >= options.rounds and tried and set(sides) <= set(record["values"])
 
 
 def result(measured: dict[str, dict[str, Any]], missing: dict[str, str]) -> dict[str, Any]:
