@@ -106,6 +106,15 @@ def test_closers_lead_out_of_free_text(smol: Any) -> None:
         assert re.fullmatch(r"[^\n]+\n\nAnswer: -?[0-9]{1,6}", answer.text), f"{budget}: {answer.text!r}"
 
 
+@pytest.mark.parametrize("pattern", ["(a{60})?", "The(, a{80})?", "[a-z ]*(z{60})?"])
+@pytest.mark.parametrize("budget", [2, 4, 8])
+def test_what_may_end_ends_in_time(smol: Any, pattern: str, budget: int) -> None:
+    """The likeliest token begins what could not be finished, and the answer may end where it is."""
+    found = smol.generate("Say: The, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", form=densecore.Regex(pattern), max_tokens=budget)
+    assert re.fullmatch(pattern, found.text)
+    assert len(found.ids) <= budget
+
+
 def test_a_form_among_free_answers(smol: Any) -> None:
     """Callers that share a step keep their own rules; free answers are what they were."""
     import threading

@@ -199,10 +199,10 @@ impl Form {
             if let Some(ending) = self.ending_of(next, left - 1)? {
                 self.ending = ending;
             } else {
-                // Nothing known ends that in time: on with what does.
+                // Nothing known ends that in time: on with what does, or here, if the answer may end here.
                 let ending = self.ending_of(self.matcher.clone(), left)?.unwrap_or_else(|| self.ending.clone());
-                id = *ending.first().ok_or_else(|| Error::Internal("a form has no ending".into()))?;
-                self.ending = ending[1..].to_vec();
+                id = ending.first().copied().unwrap_or(self.ends[0]);
+                self.ending = ending.get(1..).unwrap_or_default().to_vec();
             }
         }
         take(&mut self.matcher, id, &self.ends)?;
