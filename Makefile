@@ -67,9 +67,10 @@ models: $(BUILT) ## fetch the models the tests use
 	@for name in $(TEST_MODELS); do $(PY) -m densecore.models pull $$name || exit 1; done
 
 # ---- the two commands of the README ----
-demo: $(BUILT) ## real Qwen through hidden states: embed, decode, encode, readout, a streamed answer
+demo: $(BUILT) ## real Qwen through hidden states, call by call; then programs in text and in hidden states, compared
 	@$(PY) -m densecore.models pull $(MODEL)
-	@$(PY) examples/demo.py --model $(MODEL) $(ARGS)
+	@$(PY) examples/demo.py --model $(MODEL)
+	@$(PY) -m densecore.eval --model $(MODEL) $(ARGS)
 
 # The programs that `cargo test` just built: asked for by package they would be compiled again, with other features.
 KERNEL_TESTS := cargo test --locked -q --workspace --test quantised --test dense --test attention --test tier

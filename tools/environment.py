@@ -1,6 +1,6 @@
 """Fill the virtual environment this script runs in; called by the Makefile, does nothing when nothing changed.
 
-    python tools/environment.py base    what building and the demo need: maturin and the run-time dependencies
+    python tools/environment.py base    what building and the demo need: maturin, the run-time dependencies and DSPy
     python tools/environment.py dev     the above and everything the tests and checks need
 
 The requirements are read from `pyproject.toml`, the only place that names them. A stamp inside the environment keeps
@@ -35,7 +35,7 @@ def requirements(level: str) -> list[str]:
     extras = project["project"]["optional-dependencies"]
     own = project["project"]["name"]
     found = list(project["project"]["dependencies"]) + list(project["build-system"]["requires"])
-    waiting = list(extras["dev"]) if level == "dev" else []
+    waiting = list(extras["dev" if level == "dev" else "dspy"])
     while waiting:
         line = waiting.pop()
         reference = re.fullmatch(rf"{own}\[([\w, -]+)\]", line)

@@ -18,6 +18,7 @@ CHECKS = {
     "memory": "peak resident memory of 512 + 64 tokens at most 1.35 times the file",
     "exchange": "10,000 exchange round trips grow memory by at most 5 MB",
     "soak": "4,000 mixed calls from four threads, a tenth and more cancelled, leave memory and answers as they were",
+    "dspy_soak": "64 threads of DSPy programs for ten minutes: none stuck, none lost, memory within 1 MB a minute",
     "tokenizer_full": "ids equal llama.cpp's on all of GSM8K train and 2,000 SQuAD paragraphs",
     "soft_sentence": "eight vectors learn a sentence of 20 tokens through SmolLM2 in 500 Adam steps",
     "qwen_gradient": "gradients of 100 GSM8K problems through Q4_K_M equal torch's through the same weights",

@@ -7,6 +7,13 @@
 ...     answers = lm("Say hello.")
 >>> len(answers)
 1
+
+Under :class:`DenseAdapter` what a small model answers is of the signature's types, always:
+
+>>> with dspy.context(lm=lm, adapter=DenseAdapter()):
+...     count = dspy.Predict("question -> count: int", max_tokens=32)(question="How many legs has a goat?").count
+>>> type(count)
+<class 'int'>
 """
 
 from __future__ import annotations
@@ -20,7 +27,10 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("densecore.dspy needs dspy; install it with: pip install 'densecore[dspy]'") from error
 
+from densecore.dspy.adapter import DenseAdapter
 from densecore.dspy.engine import AsyncDenseEngine, DenseEngine
 from densecore.dspy.lm import DenseLM
+from densecore.dspy.state import DenseState
+from densecore.dspy.store import DenseStore
 
-__all__ = ["AsyncDenseEngine", "DenseEngine", "DenseLM"]
+__all__ = ["AsyncDenseEngine", "DenseAdapter", "DenseEngine", "DenseLM", "DenseState", "DenseStore"]

@@ -15,6 +15,9 @@ from dspy import lm15
 
 from densecore import errors
 from densecore.arguments import Cancel
+from densecore.dspy import response
+from densecore.dspy.meter import record
+from densecore.dspy.store import expand
 from densecore.model import Model
 from densecore.results import Generation, TokenLogprob
 
@@ -43,8 +46,10 @@ class DenseEngine:
 
     supports_function_calling = False
     supports_reasoning = False
-    supports_response_schema = False
-    supported_params = frozenset({"temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "logprobs"})
+    supports_response_schema = True
+    supported_params = frozenset(
+        {"temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "logprobs", "response_format"}
+    )
 
     def __init__(self, model: Model | str, **options: Any) -> None:
         self.source = None if isinstance(model, Model) else str(model)
@@ -84,29 +89,26 @@ class DenseEngine:
             found = self.model.generate(_messages(request), **_options(request))
         except errors.DenseCoreError as error:
             _translate(error)
+        record(found.usage)
         return _response(request, found, self.model)
 
     def stream(self, request: lm15.Request) -> Iterator[Any]:
         """The same as events: a start, deltas as tokens come, an end. Closing the stream stops the model."""
         cancel, options = Cancel(), _options(request)
         options.pop("logprobs", None)
-        emitted, finish = 0, "stop"
         try:
-            prompt = _messages(request)
-            counted = len(self.model.tokenize(self.model.apply_chat_template(prompt), special=True))
-            events = self.model.stream(prompt, cancel=cancel, **options)
+            events = self.model.stream(_messages(request), cancel=cancel, **options)
             yield lm15.StreamStartEvent(model=request.model)
             for event in events:
-                emitted += len(event.ids)
-                finish = event.finish_reason or finish
                 if event.text:
                     yield lm15.StreamDeltaEvent(lm15.TextDelta(event.text))
+            found = events.result()
         except errors.DenseCoreError as error:
             _translate(error)
         finally:
             cancel.cancel()
-        usage = lm15.Usage(input_tokens=counted, output_tokens=emitted)
-        yield lm15.StreamEndEvent(finish_reason=_finish(finish), usage=usage)
+        record(found.usage)
+        yield lm15.StreamEndEvent(finish_reason=_finish(request, found, self.model), usage=_usage(found))
 
     def close(self) -> None:
         """Nothing to close: others may use the model."""
@@ -153,14 +155,14 @@ def _restore(cls: type[DenseEngine], state: dict[str, Any]) -> DenseEngine:
 
 
 def _messages(request: lm15.Request) -> list[dict[str, Any]]:
-    """The conversation as the model's template takes it."""
-    turns = [{"role": "system", "content": _text(request.system)}] if request.system else []
+    """The conversation as the model's template takes it, with the vectors of its states in their places."""
+    turns = [{"role": "system", "content": expand(_text(request.system))}] if request.system else []
     if request.tools:
         raise lm15.UnsupportedFeatureError(
             "this engine takes no tools natively; use dspy.ReAct, which needs none", feature="tools"
         )
     roles = {"developer": "system", "tool": "user"}
-    turns += [{"role": roles.get(m.role, m.role), "content": _text(m.parts)} for m in request.messages]
+    turns += [{"role": roles.get(m.role, m.role), "content": expand(_text(m.parts))} for m in request.messages]
     return turns
 
 
@@ -181,7 +183,6 @@ def _options(request: lm15.Request) -> dict[str, Any]:
     """The request's settings as :meth:`densecore.Model.generate` names them."""
     config = request.config
     for name in (
-        "response_format",
         "reasoning",
         "frequency_penalty",
         "presence_penalty",
@@ -192,7 +193,12 @@ def _options(request: lm15.Request) -> dict[str, Any]:
             raise lm15.UnsupportedFeatureError(
                 f"this engine does not know {name} = {getattr(config, name)!r:.80}", feature=name
             )
+    try:
+        form = response.read(config.response_format)
+    except errors.ArgumentError as error:
+        _translate(error)
     given = {
+        "form": form,
         "max_tokens": config.max_tokens or MAX_TOKENS,
         "temperature": config.temperature or 0.0,
         "top_p": config.top_p,
@@ -204,23 +210,28 @@ def _options(request: lm15.Request) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _finish(reason: str) -> Any:
-    return "length" if reason == "length" else "stop"
+def _finish(request: lm15.Request, found: Generation, model: Model) -> Any:
+    most = request.config.max_tokens or MAX_TOKENS
+    return "length" if response.was_cut(request.config.response_format, found, most, model.eos_ids) else "stop"
 
 
 def _response(request: lm15.Request, found: Generation, model: Model) -> lm15.Response:
-    used = found.usage
     return lm15.Response(
         id=None,
         model=request.model,
         message=lm15.Message.assistant([lm15.TextPart(found.text)]),
-        finish_reason=_finish(found.finish_reason),
-        usage=lm15.Usage(
-            input_tokens=used.prompt_tokens + used.prompt_vectors,
-            output_tokens=used.emitted_tokens,
-            cache_read_tokens=used.cached_positions,
-        ),
+        finish_reason=_finish(request, found, model),
+        usage=_usage(found),
         logprobs=None if found.logprobs is None else tuple(_logprob(t, model) for t in found.logprobs),
+    )
+
+
+def _usage(found: Generation) -> lm15.Usage:
+    used = found.usage
+    return lm15.Usage(
+        input_tokens=used.prompt_tokens + used.prompt_vectors,
+        output_tokens=used.emitted_tokens,
+        cache_read_tokens=used.cached_positions,
     )
 
 
@@ -236,6 +247,6 @@ def _translate(error: errors.DenseCoreError) -> NoReturn:
     if isinstance(error, errors.OverloadedError):
         raise lm15.RateLimitError(str(error)) from error
     if isinstance(error, (errors.ArgumentError, errors.PromptError, errors.TokenizerError, errors.TemplateError,
-                          errors.VectorError, errors.LimitError)):  # fmt: skip
+                          errors.VectorError, errors.LimitError, errors.StateError)):  # fmt: skip
         raise lm15.InvalidRequestError(str(error)) from error
     raise error

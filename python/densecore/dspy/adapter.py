@@ -1,0 +1,93 @@
+"""DSPy's chat format with answers that always parse: the model can write nothing that is not of the signature's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+from densecore.dspy import response
+from densecore.dspy.engine import MAX_TOKENS, DenseEngine
+from densecore.dspy.fields import grammar
+from densecore.form import Lark
+
+
+class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
+    """``dspy.ChatAdapter`` whose answers the engine holds to the signature's types.
+
+    Of other language models it asks what ``ChatAdapter`` asks. Of ours, a text, a number, a choice, a date, a list or a
+    model of fields comes back as its type says: there are no parse failures and no second calls. Required texts are not
+    blank. Free text that other fields follow takes what ``max_tokens`` leaves beside the room of those others, so that a
+    long thought still has its conclusion. A ``max_tokens`` too small for the shortest answer is an error. Under
+    ``dspy.ReAct`` the arguments fit the tool that was chosen.
+
+    What judges a value beyond its type, a validator of your own say, can still refuse one.
+
+    >>> from typing import Literal
+    >>> import dspy
+    >>> from densecore.dspy import DenseAdapter, DenseLM
+    >>> feeling = dspy.Predict(dspy.Signature("sentence -> mood", "Say how it sounds.").with_updated_fields(
+    ...     "mood", type_=Literal["calm", "merry", "cross"]))
+    >>> with dspy.context(lm=DenseLM("smollm2-135m-instruct", cache=False), adapter=DenseAdapter()):
+    ...     feeling(sentence="We danced until the lamps went out.").mood in ("calm", "merry", "cross")
+    True
+    """
+
+    def __call__(
+        self,
+        lm: dspy.BaseLM,
+        lm_kwargs: dict[str, Any],
+        signature: type[dspy.Signature],
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """One answer, parsed; DSPy's second call in JSON is for language models that are not held to a form."""
+        call: Any = dspy.Adapter.__call__ if _is_ours(lm) else dspy.ChatAdapter.__call__
+        found: list[dict[str, Any]] = call(self, lm, lm_kwargs, signature, demos, inputs)
+        return found
+
+    async def acall(
+        self,
+        lm: dspy.BaseLM,
+        lm_kwargs: dict[str, Any],
+        signature: type[dspy.Signature],
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """The same for coroutines."""
+        call: Any = dspy.Adapter.acall if _is_ours(lm) else dspy.ChatAdapter.acall
+        found: list[dict[str, Any]] = await call(self, lm, lm_kwargs, signature, demos, inputs)
+        return found
+
+    def _call_preprocess(
+        self, lm: dspy.BaseLM, lm_kwargs: dict[str, Any], signature: type[dspy.Signature], inputs: dict[str, Any]
+    ) -> type[dspy.Signature]:
+        """DSPy's own, and then the form of what is left to write, where DSPy's cache sees it too."""
+        processed: type[dspy.Signature] = super()._call_preprocess(lm, lm_kwargs, signature, inputs)
+        options = {**lm.kwargs, **lm_kwargs}
+        if _is_ours(lm) and not options.get("response_format") and processed.output_fields:
+            most = options.get("max_tokens") or options.get("max_completion_tokens") or MAX_TOKENS
+            lark, closers, is_open = grammar(processed, _tools(inputs), most)
+            lm_kwargs["response_format"] = response.wrap(Lark(lark, closers), is_open=is_open)
+        return processed
+
+
+# Listeners of DSPy's streams know adapters by this name.
+DenseAdapter.__name__ = "ChatAdapter"
+
+
+def _is_ours(lm: dspy.BaseLM) -> bool:
+    return isinstance(getattr(lm, "engine", None), DenseEngine)
+
+
+def _tools(inputs: Mapping[str, Any]) -> dict[str, dspy.Tool]:
+    """Tools among the inputs, or of the module that is calling: ReAct's signature only names its tools."""
+    given = [tool for value in inputs.values() for tool in (value if isinstance(value, list) else [value])]
+    if found := {tool.name: tool for tool in given if isinstance(tool, dspy.Tool)}:
+        return found
+    for module in reversed(dspy.settings.caller_modules or []):
+        tools = getattr(module, "tools", None)
+        if isinstance(tools, dict) and tools and all(isinstance(tool, dspy.Tool) for tool in tools.values()):
+            return dict(tools)
+    return {}

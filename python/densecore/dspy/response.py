@@ -1,0 +1,57 @@
+"""DSPy's ``response_format`` and the forms of answers: JSON of a schema, any JSON object, or a form of our own.
+
+>>> read({"type": "json_schema", "schema": {"type": "boolean"}})
+Json('{"type": "boolean"}')
+>>> wrapped = wrap(Lark('start: "yes" | "no"'), is_open=False)["json_schema"]
+>>> read({"type": "json_schema", "schema": wrapped["schema"]})
+Lark('start: "yes" | "no"')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from densecore.dspy.schema import tighten
+from densecore.errors import ArgumentError
+from densecore.form import Form, Json, Lark
+from densecore.results import Generation
+
+_OURS = "densecore"  # a keyword no schema has
+
+
+def wrap(form: Lark, *, is_open: bool) -> dict[str, Any]:
+    """A form as plain JSON that DSPy passes on, and that is part of its cache's key.
+
+    Args:
+        form: What an answer must look like.
+        is_open: Whether it ends in text that could always go on, so that an answer which used all its tokens was cut.
+    """
+    ours = {"kind": form.kind, "texts": form.texts, "open": is_open}
+    return {"type": "json_schema", "json_schema": {"name": _OURS, "schema": {_OURS: ours}}}
+
+
+def read(response_format: Mapping[str, Any] | None) -> Form | None:
+    """The form of a request."""
+    if not response_format or response_format["type"] == "text":
+        return None
+    if response_format["type"] == "json_object":
+        return Json(tighten({"type": "object"}))
+    schema = response_format.get("schema")
+    if response_format["type"] != "json_schema" or not isinstance(schema, dict):
+        raise ArgumentError(f"response_format = {response_format!r:.80}: give a json_schema or a json_object")
+    ours = schema.get(_OURS)
+    if ours is None:
+        return Json(tighten(schema))
+    if ours["kind"] != "lark":
+        raise ArgumentError(f"response_format: kind = {ours['kind']!r:.80} is not one that is sent here")
+    return Lark(ours["texts"][0], ours["texts"][1:])
+
+
+def was_cut(response_format: Mapping[str, Any] | None, found: Generation, most: int, ends: list[int]) -> bool:
+    """Whether an answer ended because its tokens were used up: whole as its form goes, and perhaps not as its meaning."""
+    if found.finish_reason == "length":
+        return True
+    ours = ((response_format or {}).get("schema") or {}).get(_OURS, {})
+    marked = found.text.endswith("## ]]")
+    return bool(ours.get("open")) and not marked and len(found.ids) >= most and found.ids[-1] not in ends

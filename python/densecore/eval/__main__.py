@@ -1,0 +1,212 @@
+"""``python -m densecore.eval``: programs answer the questions of a set; a table, a summary and a page say how well."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from densecore import data
+from densecore.errors import ArgumentError, DenseCoreError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+MODULES = "PlanSolve,PromptPlanSolve,PlainChainOfThought"
+SET, LIMIT = "problems", 16
+"""What no options mean: problems that need no download, as many as a laptop answers in some minutes."""
+MODEL = "qwen2.5-coder-1.5b-instruct"
+PATIENCE = 24 * 3600.0
+"""Seconds a question may wait for memory: in an evaluation all of them have time."""
+_EPILOG = """\
+examples:
+  python -m densecore.eval
+  python -m densecore.eval --set gsm8k --module PlanSolve,PlanSolve:mode=token,PromptPlanSolve --limit 64
+  python -m densecore.eval --set hotpotqa --module ChainOfThought --load compiled.json
+  python -m densecore.eval --compare gsm8k-dev-PlanSolve gsm8k-dev-PromptPlanSolve
+A run that was stopped goes on where it was when the command is given again.
+exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m densecore.eval",
+        description="Let programs answer the questions of a set, and judge the answers.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_argument_group("what is asked")
+    what.add_argument("--set", default=None, help=f"{', '.join(data.names())} (default: {SET}, {LIMIT} of them)")
+    what.add_argument("--split", default="dev", help="its split (default: dev)")
+    what.add_argument(
+        "--limit", type=int, metavar="N", help="the first N questions (default: all of a set that has files)"
+    )
+    what.add_argument("--data", metavar="FOLDER", help="folder of the sets, or hub (default: DENSECORE_DATA)")
+    what.add_argument("--seed", type=int, default=0, help="of generated problems and of drawn answers (default: 0)")
+    who = parser.add_argument_group("who answers")
+    who.add_argument(
+        "--module", default=MODULES, metavar="NAME[:SETTING=VALUE...][,...]", help=f"programs (default: {MODULES})"
+    )
+    who.add_argument("--load", metavar="FILE", help="the program as densecore.optimize saved it")
+    who.add_argument("--model", default=MODEL, help=f"name or path of a model computed here (default: {MODEL})")
+    who.add_argument("--lm", metavar="PROVIDER/NAME", help="a language model that DSPy reaches, instead")
+    who.add_argument("--adapter", default="dense", help="how DSPy's programs ask: dense, chat or json (default: dense)")
+    who.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default)")
+    who.add_argument("--max-tokens", type=int, metavar="N", help="of an answer (default: 512)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--threads", type=int, metavar="N", help="questions in work at a time (default: 64)")
+    how.add_argument(
+        "--piece", type=int, metavar="N", help="questions of a program before the next's turn (default: 128)"
+    )
+    how.add_argument("--cache", action="store_true", help="let DSPy's cache answer what was asked before")
+    how.add_argument("--run", metavar="NAME", help="of the run, where there is one program")
+    how.add_argument("--fresh", action="store_true", help="forget these runs' answers and begin again")
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument(
+        "--out", metavar="FOLDER", default="results/eval", help="journals, summary, page (default: results/eval)"
+    )
+    shown.add_argument(
+        "--compare", nargs=2, metavar="RUN", help="two runs of that folder, or journals; answers nothing"
+    )
+    shown.add_argument("--plots", metavar="FOLDER", help="also write charts as files (needs matplotlib)")
+    shown.add_argument("--prices", metavar="FILE", help="prices, see python -m densecore.report --help")
+    shown.add_argument("--json", action="store_true", help="print the summary as JSON instead of a table")
+    shown.add_argument("--quiet", action="store_true", help="no bars")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.compare:
+            _show(options, [_journal(options, name) for name in options.compare], "compare", compared=True)
+        else:
+            _evaluate(options)
+    except ArgumentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except DenseCoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        sys.stderr.close()
+    return OK
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from densecore import models  # the rest is slow to import, and --help needs none of it
+
+    from . import choice
+    from .progress import Progress
+    from .turns import PIECE, THREADS, take_turns
+
+    logging.getLogger("dspy").setLevel(logging.ERROR)  # an answer cut short shows in the journal
+    chosen = [_module(text) for text in options.module.split(",")]
+    if len(chosen) > 1 and (options.run or options.load):
+        raise ArgumentError("--run, --load: they are for one program; name it with --module")
+    name = options.set or SET
+    limit = LIMIT if options.limit is None and name == SET else options.limit
+    rows = data.load(name, options.split, folder=options.data, limit=limit, seed=options.seed)
+    if options.lm is None:
+        models.resolve(options.model)
+    lm = choice.language_model(
+        options.lm or options.model,
+        api=options.lm is not None,
+        temperature=options.temperature,
+        max_tokens=options.max_tokens or choice.MAX_TOKENS,
+        seed=options.seed,
+        cache=options.cache,
+        **({} if options.lm else {"queue_seconds": PATIENCE}),
+    )
+    runs = []
+    try:
+        for program, settings in chosen:
+            label = options.run or choice.run_name(name, options.split, program, settings, options.load)
+            if options.fresh:
+                choice.place(options.out, label).unlink(missing_ok=True)
+            runs.append(
+                choice.begin(
+                    program,
+                    name,
+                    options.split,
+                    lm,
+                    options.out,
+                    model=options.lm or options.model,
+                    name=label,
+                    adapter_name=options.adapter,
+                    compiled=options.load,
+                    settings=settings,
+                    seed=options.seed,
+                )
+            )
+        progress = Progress(runs, len(rows), show=False if options.quiet else None)
+        try:
+            take_turns(runs, rows, threads=options.threads or THREADS, piece=options.piece or PIECE, seen=progress)
+        finally:
+            progress.close()
+    finally:
+        for run in runs:
+            run.journal.close()
+    _show(options, [run.journal for run in runs], f"{name}-{options.split}", compared=len(runs) > 1)
+
+
+def _module(text: str) -> tuple[str, dict[str, Any]]:
+    """``PlanSolve:mode=token:steps=200`` as a name and its settings."""
+    name, *settings = text.strip().split(":")
+    found = {}
+    for setting in settings:
+        key, mark, value = setting.partition("=")
+        if not mark:
+            raise ArgumentError(f"--module {text!r:.80}: write a setting as name=value")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return name, found
+
+
+def _journal(options: argparse.Namespace, name: str) -> Any:
+    from densecore.report import Journal
+
+    from . import choice
+
+    return Journal.read(name if name.endswith(".jsonl") else choice.place(options.out, name))
+
+
+def _show(options: argparse.Namespace, journals: Sequence[Any], title: str, *, compared: bool) -> None:
+    from densecore.report import Prices, compare, page, plots, summary, table
+
+    prices = Prices.read(options.prices) if options.prices else Prices()
+    pairs = [compare(journals[0], other) for other in journals[1:]] if compared else []
+    folder = Path(options.out)
+    if not options.compare:
+        summary.write(folder / f"{title}.json", journals, keep=True, prices=prices)
+    place = page.write(folder / f"{title}.html", journals, prices=prices, comparisons=pairs)
+    if options.json:
+        print(json.dumps(summary.document(journals, prices), indent=1))
+    else:
+        print(table.report(summary.rows(journals), prices, pairs))
+        print(f"\nsummary: {folder / title}.json" if not options.compare else "")
+        print(f"page: {place} (open it in a browser)")
+    if options.plots:
+        for drawn in plots.write(options.plots, summary.rows(journals), prices=prices):
+            print(f"plot: {drawn}", file=sys.stderr)
+
+
+def _command() -> int:
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("\nstopped: answers that were finished are kept; the same command goes on", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # the answers in work would be waited for otherwise
+
+
+if __name__ == "__main__":
+    sys.exit(_command())

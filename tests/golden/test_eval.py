@@ -1,0 +1,280 @@
+"""Evaluations: what a run leaves, whatever happens to it; the command; its page in a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from densecore import data, errors
+from tests.browser import Browser, View, find
+from tests.golden.fixtures import real_path
+
+dspy = pytest.importorskip("dspy", reason="the extra `dspy`")
+evaluation = pytest.importorskip("densecore.eval", reason="the extra `dspy`")
+
+from densecore import programs  # noqa: E402
+from densecore.eval import __main__ as command  # noqa: E402
+from densecore.eval import choice  # noqa: E402
+from densecore.report import Journal  # noqa: E402
+from tests.answering import answering  # noqa: E402
+
+ROWS = data.load("problems", "dev", limit=12)
+KNOWN = {row.question: row for row in ROWS}
+
+
+def solve(turns: list[str]) -> str:
+    """Right of every other question."""
+    row = next(row for question, row in KNOWN.items() if question in turns[-1])
+    index = ROWS.index(row)
+    return f"So it is.\n#### {row.answer if index % 2 == 0 else 'none'}"
+
+
+def begin(folder: Path, rule: Any = solve, **options: Any) -> Any:
+    lm = answering(rule)
+    options = {"model": "test", "adapter_name": "chat", **options}
+    return evaluation.begin("PlainChainOfThought", "problems", "dev", lm, folder, **options)
+
+
+def run(folder: Path, rule: Any = solve, **options: Any) -> Any:
+    made = begin(folder, rule, **options)
+    evaluation.take_turns([made], ROWS, threads=4, piece=5)
+    made.journal.close()
+    return made
+
+
+class TestRun:
+    def test_every_question_is_asked_once_and_judged(self, tmp_path: Path) -> None:
+        made = run(tmp_path)
+        assert len(made.lm.engine.asked) == len(ROWS)
+        found = Journal.read(made.journal.path).examples
+        assert [each.id for each in found] == [row.id for row in ROWS]
+        assert [each.correct for each in found] == [i % 2 == 0 for i in range(12)]
+        assert {each.failure for each in found if not each.correct} == {"no answer"}
+        assert all(each.emitted_tokens and each.prompt_tokens and each.seconds for each in found)
+        assert found[0].text.endswith(f"#### {ROWS[0].answer}")
+
+    def test_an_exception_is_an_answer_of_one_question(self, tmp_path: Path) -> None:
+        def rule(turns: list[str]) -> str:
+            if ROWS[3].question in turns[-1]:
+                raise RuntimeError("broken here")
+            return solve(turns)
+
+        found = Journal.read(run(tmp_path, rule).journal.path).examples
+        assert [each.index for each in found if each.error] == [3]
+        assert "broken here" in (found[3].error or "")
+        assert not found[3].correct
+        assert found[4].correct
+
+    def test_a_run_goes_on_where_it_was(self, tmp_path: Path) -> None:
+        made = begin(tmp_path)
+        evaluation.take_turns([made], ROWS[:5], threads=2)
+        made.journal.close()
+        again = run(tmp_path)
+        assert len(again.lm.engine.asked) == len(ROWS) - 5
+        assert len(Journal.read(again.journal.path)) == len(ROWS)
+        with pytest.raises(errors.DataError, match="seed"):
+            begin(tmp_path, seed=4)
+
+    def test_programs_take_turns(self, tmp_path: Path) -> None:
+        order: list[str] = []
+        first, second = begin(tmp_path, name="a"), begin(tmp_path, name="b")
+        evaluation.take_turns(
+            [first, second], ROWS, threads=3, piece=4, seen=lambda run, example: order.append(run.name)
+        )
+        assert order == (["a"] * 4 + ["b"] * 4) * 3
+
+    def test_an_interrupt_leaves_what_is_done_and_nothing_later(self, tmp_path: Path) -> None:
+        slow = threading.Event()
+
+        def rule(turns: list[str]) -> str:
+            if ROWS[5].question in turns[-1]:
+                slow.wait(20)
+            return solve(turns)
+
+        def interrupt(run: Any, example: Any) -> None:
+            if len(run.journal) == 6:
+                raise KeyboardInterrupt
+
+        made = begin(tmp_path, rule)
+        with pytest.raises(KeyboardInterrupt):
+            evaluation.take_turns([made], ROWS, threads=2, seen=interrupt)
+        held = len(Journal.read(made.journal.path))
+        slow.set()
+        time.sleep(0.3)
+        assert len(Journal.read(made.journal.path)) == held, "an answer came after the run had ended"
+
+    def test_the_model_says_who_it_is(self, tmp_path: Path) -> None:
+        path = real_path("smollm2-135m-instruct")
+        lm = evaluation.language_model(str(path))
+        made = evaluation.begin("PlanSolve", "problems", "dev", lm, tmp_path, model=str(path), adapter_name="chat")
+        head = made.journal.header
+        made.journal.close()
+        assert head.model == path.stem
+        assert str(path.parent) not in json.dumps([head.model, head.run, head.settings])
+        assert head.model_hash
+        assert head.quantisation.startswith("Q")
+
+    def test_compiled_programs_are_run(self, tmp_path: Path) -> None:
+        program = programs.make("PlainChainOfThought", programs.MATH)
+        program.predictors()[0].demos = [dspy.Example(question="1 + 1?", solution="#### 2").with_inputs("question")]
+        programs.save(tmp_path / "best.json", program, "PlainChainOfThought", programs.MATH)
+        made = run(tmp_path, compiled=tmp_path / "best.json")
+        assert all("1 + 1?" in turns[0] for turns, _ in made.lm.engine.asked if len(turns) > 1)
+        assert any(len(turns) > 1 for turns, _ in made.lm.engine.asked)
+        assert "compiled" in made.journal.header.settings
+        with pytest.raises(errors.ArgumentError, match="PlainChainOfThought"):
+            evaluation.begin(
+                "ZeroShot",
+                "problems",
+                "dev",
+                made.lm,
+                tmp_path,
+                model="x",
+                adapter_name="chat",
+                compiled=tmp_path / "best.json",
+            )
+
+
+def call(*arguments: str) -> int:
+    return command.main([*arguments, "--model", str(real_path("smollm2-135m-instruct")), "--quiet"])
+
+
+@pytest.fixture(scope="class")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of two programs through the command."""
+    folder = tmp_path_factory.mktemp("eval")
+    modules = "PlanSolve:steps=12,PlainChainOfThought:tokens=24"
+    assert call("--out", str(folder), "--limit", "3", "--module", modules) == 0
+    return folder
+
+
+class TestCommand:
+    def test_the_summary_has_its_rows(self, done: Path) -> None:
+        held = json.loads((done / "problems-dev.json").read_text())
+        named = {row["run"]: row for row in held["rows"]}
+        assert set(named) == {"problems-dev-PlanSolve-steps=12", "problems-dev-PlainChainOfThought-tokens=24"}
+        for row in named.values():
+            assert row["n"] == 3
+            assert 0 <= row["accuracy"] <= 1
+            assert len(row["interval"]) == 2
+            assert row["positions"] > 0
+            assert row["seconds"] > 0
+        dense, text = named.values()
+        assert 0 < dense["latent_steps"] <= 12
+        assert text["latent_steps"] == 0
+        assert 0 < text["emitted_tokens"] <= 24
+        assert {"command", "seed", "model_hash", "machine"} <= set(held)
+
+    def test_it_shows_a_table_and_says_where_the_page_lies(
+        self, done: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        modules = "PlanSolve:steps=12,PlainChainOfThought:tokens=24"
+        assert call("--out", str(done), "--limit", "3", "--module", modules) == 0
+        shown = capsys.readouterr().out
+        assert "accuracy" in shown
+        assert "latent" in shown
+        assert str(done / "problems-dev.html") in shown
+        assert "McNemar" in shown
+
+    def test_two_runs_are_compared(self, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        names = ["problems-dev-PlanSolve-steps=12", "problems-dev-PlainChainOfThought-tokens=24"]
+        assert command.main(["--out", str(done), "--compare", *names]) == 0
+        assert "McNemar" in capsys.readouterr().out
+        assert command.main(["--out", str(done), "--compare", "nothing", "more"]) == 1
+        assert "nothing.jsonl" in capsys.readouterr().err
+
+    def test_fresh_answers_again(self, done: Path) -> None:
+        path = done / "problems-dev-ZeroShot.jsonl"
+        again = ("--out", str(done), "--limit", "1", "--module", "ZeroShot", "--adapter", "chat", "--max-tokens", "8")
+        assert call(*again) == 0
+        before = Journal.read(path).examples[0].ended
+        assert call(*again) == 0
+        assert Journal.read(path).examples[0].ended == before
+        assert call(*again, "--fresh") == 0
+        assert Journal.read(path).examples[0].ended > before
+
+    def test_the_page_opens_in_a_browser(self, done: Path, tmp_path: Path) -> None:
+        program = find()
+        if program is None:
+            pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+        browser = Browser(program, tmp_path / "profile")
+        try:
+            view = View(browser, done / "problems-dev.html", 360, "dark")
+            assert "PlanSolve" in view.value("document.body.innerText")
+            assert view.complaints() == []
+        finally:
+            browser.close()
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["--module", "Plan"], "PlanSolve"),
+            (["--module", "PlanSolve:mode"], "name=value"),
+            (["--module", "PlanSolve:mode=loud"], "mixture, state, token"),
+            (["--module", "PlanSolve:depth=3"], "depth"),
+            (["--set", "gsm9k"], "gsm8k"),
+            (["--split", "tset"], "test"),
+            (["--limit", "0"], "limit"),
+            (["--adapter", "xml"], "dense, chat, json"),
+            (["--module", "PlanSolve,ZeroShot", "--run", "x"], "one program"),
+        ],
+    )
+    def test_bad_arguments(
+        self, arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert call("--out", str(tmp_path), *arguments) in (1, 2)
+        assert says in capsys.readouterr().err
+
+    def test_bad_data_is_named_by_file_and_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("--set", "gsm8k", "--data", str(tmp_path / "none")) == 1
+        assert "none" in capsys.readouterr().err
+        (tmp_path / "gsm8k").mkdir()
+        (tmp_path / "gsm8k" / "dev500.jsonl").write_text('{"question": "a", "answer": "#### 1"}\n{"question": \n')
+        assert call("--set", "gsm8k", "--data", str(tmp_path), "--out", str(tmp_path)) == 1
+        assert "dev500.jsonl, line 2" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+    def test_a_killed_command_goes_on(self, how: signal.Signals, tmp_path: Path) -> None:
+        asked = [
+            sys.executable,
+            "-m",
+            "densecore.eval",
+            "--out",
+            str(tmp_path),
+            "--module",
+            "PlainChainOfThought:tokens=60",
+        ]
+        asked += ["--model", str(real_path("smollm2-135m-instruct")), "--limit", "40", "--threads", "2"]
+        journal = tmp_path / "problems-dev-PlainChainOfThought-tokens-60.jsonl"
+        process = subprocess.Popen(asked, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            if journal.exists() and len(journal.read_bytes().splitlines()) > 3:
+                break
+            time.sleep(0.05)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == (130 if how == signal.SIGINT else -how)
+        assert ("goes on" in said) == (how == signal.SIGINT)
+        kept = {each.id: each.ended for each in Journal.read(journal).examples}
+        assert 3 <= len(kept) < 40
+        limit = str(len(kept) + 1)
+        subprocess.run([*asked[:-4], "--limit", limit, "--threads", "2"], check=True, capture_output=True)
+        after = {each.id: each.ended for each in Journal.read(journal).examples}
+        assert kept.items() <= after.items()
+        assert len(after) >= len(kept)
+
+
+def test_names_lead_to_files() -> None:
+    assert choice.place("f", "a/../b").name == "a-..-b.jsonl"
+    with pytest.raises(errors.ArgumentError, match="dense, chat, json"):
+        choice.adapter("xml")
