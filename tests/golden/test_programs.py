@@ -17,7 +17,7 @@ from densecore.dspy import DenseLM  # noqa: E402
 from densecore.dspy.meter import metered  # noqa: E402
 from densecore.dspy.plain import PlainAdapter  # noqa: E402
 from densecore.programs.plan_solve import OPENING  # noqa: E402
-from densecore.programs.task import MARK, passages  # noqa: E402
+from densecore.programs.task import MARK, best  # noqa: E402
 from tests.answering import answering  # noqa: E402
 
 ROWS = data.load("problems", "dev", limit=6)
@@ -101,7 +101,7 @@ class TestTasks:
         assert set(example.inputs().keys()) == {"context", "question"}
         assert len(example.context) == 4
         assert {"Harbour Lights | ", "Edda Voss | "} <= {text[: text.index("|") + 2] for text in example.context[:2]}
-        assert passages(data.Row("1", "?", ("x",))) == []
+        assert best(data.Row("1", "?", ("x",))) == []
 
     def test_an_example_shows_its_working(self) -> None:
         row = data.Row("1", "6 pens at $2?", ("12",), solution="6 * 2 = <<6*2=12>>12\n#### 12")
@@ -112,8 +112,9 @@ class TestTasks:
 
 class TestPrograms:
     def test_names_and_settings(self) -> None:
+        assert {"ZeroShot", "PlanSolve", "MultiHop", "ReAct"} <= set(programs.names())
         for name in programs.names():
-            program = programs.make(name, programs.MATH)
+            program = programs.make(name, programs.QA)
             assert set(program.reads) <= {"question", "context", "paragraphs"}
         with pytest.raises(errors.ArgumentError, match="PlanSolve"):
             programs.make("Plan", programs.MATH)

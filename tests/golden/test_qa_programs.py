@@ -99,7 +99,7 @@ class TestMultiHop:
 
         assert ask(MultiHop(QA), answering(say), adapter).answer == "Trondheim"
 
-    @pytest.mark.parametrize("query", ["", "?!", f" {QUESTION.lower()} ", None])
+    @pytest.mark.parametrize("query", ["", "?!", f" {QUESTION.lower()} ", "Who was the director of this?", None])
     def test_a_query_that_says_nothing_new_is_replaced(self, query: str | None) -> None:
         """By the question with what was found, which names the director. None: an answer that cannot be read."""
         said = {"reasoning": "So.", "answer": "A."} | ({} if query is None else {"query": query})
@@ -122,7 +122,7 @@ class TestMultiHop:
         assert len(lm.engine.asked) == 1
 
     def test_hops_see_what_was_found_before(self) -> None:
-        queries = iter(["one rowing", "two chess"])
+        queries = iter(["one rowing", "two chess", "two chess"])
         lm = fields(lambda turn: {"query": next(queries, ""), "reasoning": "So.", "answer": "A."})
         found = ask(MultiHop(QA, hops=3, k=3), lm)
         assert found.context == ["Harbour Lights", "Rowing", "Chess"]
@@ -169,6 +169,12 @@ class TestReAct:
         ]
         assert "17 * 3 -> 51" in turns(lm)[1]
         assert len(lm.engine.asked) == 3
+
+    @pytest.mark.parametrize(
+        ("given", "answer"), [("51", "51"), ("$1,020", "1020"), ("17 * 3", "51"), ("51 pens", "51 pens")]
+    )
+    def test_a_finish_with_arithmetic_is_computed(self, given: str, answer: str) -> None:
+        assert ask(ReAct(MATH), fields(acts(("finish", given))), question="Three times 17?").answer == answer
 
     def test_search_and_lookup_for_questions(self) -> None:
         lm = fields(

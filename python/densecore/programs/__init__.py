@@ -25,14 +25,26 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("densecore.programs needs dspy; install it with: pip install 'densecore[dspy]'") from error
 
 from densecore.programs.direct import ChainOfThought, FewShot, ZeroShot
+from densecore.programs.multi_hop import MultiHop
 from densecore.programs.plain_chain import PlainChainOfThought
 from densecore.programs.plan_solve import PlanSolve
 from densecore.programs.prompt_plan_solve import PromptPlanSolve
+from densecore.programs.react import ReAct
 from densecore.programs.saved import load, save
 from densecore.programs.task import MATH, QA, Task, Verdict, task_of
 
 _PROGRAMS: dict[str, type[dspy.Module]] = {
-    each.__name__: each for each in (ZeroShot, FewShot, ChainOfThought, PlainChainOfThought, PromptPlanSolve, PlanSolve)
+    each.__name__: each
+    for each in (
+        ZeroShot,
+        FewShot,
+        ChainOfThought,
+        PlainChainOfThought,
+        PromptPlanSolve,
+        PlanSolve,
+        MultiHop,
+        ReAct,
+    )
 }
 
 
@@ -64,9 +76,11 @@ __all__ = [
     "QA",
     "ChainOfThought",
     "FewShot",
+    "MultiHop",
     "PlainChainOfThought",
     "PlanSolve",
     "PromptPlanSolve",
+    "ReAct",
     "Task",
     "Verdict",
     "ZeroShot",

@@ -12,7 +12,7 @@ from densecore.data import Paragraph
 from densecore.errors import ArgumentError
 from densecore.programs.search import Make, maker, passages, title
 from densecore.programs.task import PASSAGES, Task
-from densecore.retrieval.bm25 import words
+from densecore.retrieval.bm25 import STOPS, words
 
 
 class FollowUp(dspy.Signature):  # type: ignore[misc]
@@ -26,8 +26,9 @@ class FollowUp(dspy.Signature):  # type: ignore[misc]
 class MultiHop(dspy.Module):  # type: ignore[misc]
     """Searches in hops, then reasons and answers. The first hop asks the question, later ones a query of the model's.
 
-    Every hop finds passages that were not found before, an equal share of ``k``. A query that is empty, says nothing new or
-    cannot be read is replaced by the question together with the passages found, which needs no model.
+    Every hop finds passages that were not found before, an equal share of ``k``. A query without a word that the question
+    lacks, or one that cannot be read, is replaced by the question together with the passages found. That needs no model and
+    is no poor query: it finds more than four passages by the question do (``results/experiments/retrieval.json``).
 
     Args:
         task: What is asked; its signature must read passages.
@@ -72,7 +73,7 @@ class MultiHop(dspy.Module):  # type: ignore[misc]
             query = str(self.query(context=context, question=question).query or "").strip()
         except AdapterParseError:  # a small model misses the form at times; the search goes on without its words
             query = ""
-        known = [set(words(text)) for text in asked]
-        if words(query) and set(words(query)) not in known:
+        fresh = set(words(query)) - set(words(question)) - STOPS
+        if fresh and query not in asked:
             return query
         return "\n".join([question, *context])

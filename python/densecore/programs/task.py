@@ -12,6 +12,7 @@ import dspy
 from densecore import metrics
 from densecore.data import Row
 from densecore.errors import ArgumentError
+from densecore.programs.search import passages
 from densecore.report import EXACT, F1
 from densecore.retrieval.bm25 import BM25
 
@@ -71,7 +72,7 @@ class Task:
             facts |= {"reasoning": text, "solution": f"{text}\n{MARK} {row.answer}"}
         names = tuple(reads) or tuple(self.signature.input_fields)
         for name in names:
-            facts[name] = passages(row) if name == "context" else row.field(name)
+            facts[name] = best(row) if name == "context" else row.field(name)
         if "paragraphs" in names:
             facts["paragraphs"] = list(row.paragraphs)
         return dspy.Example(row=row, **facts).with_inputs(*names)
@@ -87,9 +88,9 @@ class Task:
         return self.judge(example.row, getattr(prediction, "answer", None), written(prediction)).score
 
 
-def passages(row: Row, k: int = PASSAGES) -> list[str]:
-    """The row's paragraphs that fit its question best, the best first."""
-    texts = [f"{paragraph.title} | {paragraph.text}" for paragraph in row.paragraphs]
+def best(row: Row, k: int = PASSAGES) -> list[str]:
+    """The row's passages that fit its question best, the best first."""
+    texts = passages(row.paragraphs)
     return [texts[hit.index] for hit in BM25(texts).search(row.question, min(k, len(texts)))] if texts else []
 
 
