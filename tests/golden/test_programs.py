@@ -87,7 +87,7 @@ class TestTasks:
         [
             ("trondheim.", True, 1.0, None),
             ("in the city of Trondheim", False, 0.4, "too long"),
-            ("Oslo", False, 0.0, "wrong"),
+            ("Oslo", False, 0.0, "another answer"),
             ("", False, 0.0, "no answer"),
         ],
     )

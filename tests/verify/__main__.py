@@ -19,9 +19,11 @@ CHECKS = {
     "exchange": "10,000 exchange round trips grow memory by at most 5 MB",
     "soak": "4,000 mixed calls from four threads, a tenth and more cancelled, leave memory and answers as they were",
     "dspy_soak": "64 threads of DSPy programs for ten minutes: none stuck, none lost, memory within 1 MB a minute",
+    "structured": "1,000 structured DSPy calls of SmolLM2-135M: all parse, no task suffers, a tenth of the pace at most",
     "tokenizer_full": "ids equal llama.cpp's on all of GSM8K train and 2,000 SQuAD paragraphs",
     "soft_sentence": "eight vectors learn a sentence of 20 tokens through SmolLM2 in 500 Adam steps",
     "qwen_gradient": "gradients of 100 GSM8K problems through Q4_K_M equal torch's through the same weights",
+    "notebooks": "the notebooks run from top to bottom on real Qwen",
     "qwen_kl": "2,000 positions against float32: KL, arg-max, hidden states",
 }
 

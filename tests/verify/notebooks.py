@@ -84,12 +84,15 @@ def anywhere(value: Any) -> Any:
     return [anywhere(item) for item in value] if isinstance(value, list) else value
 
 
-def tried(name: str, model: str, limit: int, *, keep: bool = False) -> dict[str, Any]:
-    """What came of one notebook: seconds, and the failure if there was one."""
-    say(f"  {name}: {model}, {limit} questions ...")
+def tried(name: str, model: str, limit: int | None, *, keep: bool = False) -> dict[str, Any]:
+    """What came of one notebook, with its own number of questions or ``limit``: seconds, and the failure if any."""
+    settings = {"DENSECORE_NOTEBOOK_MODEL": model}
+    if limit is not None:
+        settings["DENSECORE_NOTEBOOK_LIMIT"] = str(limit)
+    say(f"  {name} ...")
     started, failure = time.monotonic(), None
     try:
-        notebook = executed(name, {"DENSECORE_NOTEBOOK_MODEL": model, "DENSECORE_NOTEBOOK_LIMIT": str(limit)})
+        notebook = executed(name, settings)
         if keep:
             nbformat.write(plain(notebook), FOLDER / f"{name}.ipynb")
     except CellExecutionError as error:
@@ -114,7 +117,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; all without one")
     parser.add_argument("--keep", action="store_true", help="write what they showed back into them")
     parser.add_argument("--model", default=NAME, help="(default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=LIMIT, help="questions for each program (default: %(default)s)")
+    parser.add_argument("--limit", type=int, help="questions for each program (default: the notebook's own)")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no notebook named {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")

@@ -145,7 +145,7 @@ def _miss(said: str, score: float, row: Row) -> str:
     words = f" {metrics.normalize_answer(said)} "
     if any(f" {metrics.normalize_answer(each)} " in words for each in row.answers):
         return "too long"
-    return "overlap" if score else "wrong"
+    return "overlap" if score else "another answer"
 
 
 MATH = Task(

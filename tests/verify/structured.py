@@ -1,0 +1,301 @@
+"""A thousand structured calls of SmolLM2-135M through DSPy, sixteen at a time: each parses, and holding it costs little.
+
+Ten signatures: choices, lists, nested models, dates, optional fields, mappings, a thought before a number, and an agent
+with two tools. Then one task twice, held to its form and free, and the pace of decoding both ways.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import os
+import re
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import pydantic
+
+from tests.golden.fixtures import real_path
+from tests.verify.record import say
+
+PEERS = ("dspy", "pydantic")
+MODELS = ("smollm2-135m-instruct",)
+CALLS = int(os.environ.get("DENSECORE_STRUCTURED_CALLS", "1000"))
+THREADS = 16
+TOKENS = 400
+ROWS = 200  # of the task that is done both ways, at most one to five calls
+PACES = 9  # pairs of timed answers
+PACE_TOKENS = 192
+DEAREST = 0.1  # of the pace, what a form may cost
+
+TOPICS = ("a goat on a ferry", "rain in Lisbon", "a stolen piano", "the first day at school", "a broken kettle", "two brothers",
+          "the harvest of 1911", "a letter that came late", "a chess game", "snow in May", "a lighthouse", "grandmother's soup",
+          "a lost umbrella", "the night train", "bees", "a wedding on a boat", "an old map", "a quiet office")  # fmt: skip
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    GREEN = "green"
+    BLUE = "blue"
+
+
+class Home(pydantic.BaseModel):
+    street: str
+    number: int = pydantic.Field(ge=1, le=500)
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int = pydantic.Field(ge=0, le=120)
+    born: dt.date
+    home: Home
+    email: str | None = None
+
+
+class Step(pydantic.BaseModel):
+    action: str = pydantic.Field(max_length=120)
+    minutes: float = pydantic.Field(ge=0, le=600)
+
+
+def programs() -> dict[str, Any]:
+    """The ten, by name."""
+    import dspy
+
+    def asking(task: str, **outputs: Any) -> Any:
+        signature = dspy.Signature({"topic": (str, dspy.InputField())}, task)
+        for name, given in outputs.items():
+            kind, field = given if isinstance(given, tuple) else (given, dspy.OutputField())
+            signature = signature.append(name, field, kind)
+        return signature
+
+    def look_up(title: str, day: dt.date) -> str:
+        return f"{title} on {day:%d %B %Y}: nothing is known."
+
+    def add(left: float, right: float) -> float:
+        return left + right
+
+    several = dspy.OutputField(min_length=1, max_length=5)
+    return {
+        "choice": dspy.Predict(asking("How does the topic sound?", mood=Literal["calm", "merry", "cross", "sad"])),
+        "list": dspy.Predict(asking("Keywords of a story on the topic.", title=str, keywords=(list[str], several))),
+        "model": dspy.Predict(asking("Invent a person for a story on the topic.", person=Person)),
+        "dates": dspy.Predict(asking("When did it begin and end?", begun=dt.date, ended=dt.datetime, reason=str)),
+        "optional": dspy.Predict(asking("Judge the topic.", note=str | None, until=dt.date | None, score=int)),
+        "thought": dspy.ChainOfThought(asking("How many people are in a story on the topic?", people=int)),
+        "mapping": dspy.Predict(asking("Count things in the story.", counts=(dict[str, int], several))),
+        "colour": dspy.Predict(asking("Choose a cover for the story.", reason=str, colour=Colour, glossy=bool)),
+        "steps": dspy.Predict(asking("What is to be done?", steps=(list[Step], several), total=float)),
+        "agent": dspy.ReAct(asking("Find out one thing about the topic.", finding=str), [look_up, add], max_iters=2),
+    }
+
+
+def is_filled(value: Any) -> bool:
+    """No text in it is blank, no mapping or list that was asked for is empty."""
+    if isinstance(value, pydantic.BaseModel):
+        return all(is_filled(part) for _, part in value)
+    if isinstance(value, dict):
+        return bool(value) and all(is_filled(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return bool(value) and all(is_filled(part) for part in value)
+    return not isinstance(value, str) or value.strip() != ""
+
+
+def impossible_dates(text: str) -> int:
+    """Days that a text names and the calendar does not have."""
+    count = 0
+    for year, month, day in re.findall(r"\b(\d{4})-(\d{2})-(\d{2})\b", text):
+        try:
+            dt.date(int(year), int(month), int(day))
+        except ValueError:
+            count += 1
+    return count
+
+
+def faults(program: Any, lm: Any, topic: str, seed: int) -> list[str]:
+    """What is wrong with one call, nothing if nothing is."""
+    import dspy
+
+    from densecore.dspy import DenseAdapter
+
+    lm = lm.copy(seed=seed)
+    found = []
+    with dspy.context(lm=lm, adapter=DenseAdapter()):
+        try:
+            answer = program(topic=topic)
+        except Exception as error:
+            return [f"{type(error).__name__}: {str(error)[:200]}"]
+    signature = (
+        program.extract.predict.signature if isinstance(program, dspy.ReAct) else program.predictors()[0].signature
+    )
+    for name, field in signature.output_fields.items():
+        value = answer[name]
+        try:
+            pydantic.TypeAdapter(field.rebuild_annotation()).validate_python(value, strict=True)
+        except pydantic.ValidationError as error:
+            found.append(f"{name} is not of its type: {str(error)[:200]}")
+        if not is_filled(value):
+            found.append(f"{name} is empty: {value!r:.200}")
+    observations = [
+        v for k, v in answer.items() if k == "trajectory" for k, v in v.items() if k.startswith("observation")
+    ]
+    found += [f"tool: {text:.200}" for text in observations if "Execution error" in str(text)]
+    for entry in lm.history:
+        if entry["response"].finish_reason != "stop":
+            found.append("truncated")
+        if impossible_dates(str(entry["outputs"])) and "dates" in str(signature.instructions):
+            found.append(f"no such day: {entry['outputs']!r:.200}")
+    return found
+
+
+def thousand(lm: Any) -> tuple[dict[str, Any], bool]:
+    """All the calls, in threads."""
+    asked = programs()
+    plan = [(list(asked)[i % len(asked)], TOPICS[(i // len(asked)) % len(TOPICS)], i) for i in range(CALLS)]
+    started, done = time.monotonic(), Counter[str]()
+
+    def one(item: tuple[str, str, int]) -> tuple[str, list[str]]:
+        name, topic, seed = item
+        found = faults(asked[name], lm, topic, seed)
+        done[name] += 1
+        if sum(done.values()) % 100 == 0:
+            say(f"  {sum(done.values())} calls, {time.monotonic() - started:.0f} s")
+        return name, found
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        judged = list(pool.map(one, plan))
+    wrong = [(name, fault) for name, found in judged for fault in found]
+    figures = {
+        "calls": len(judged),
+        "by_signature": dict(sorted(Counter(name for name, _ in judged).items())),
+        "failed": sum(bool(found) for _, found in judged),
+        "faults": [f"{name}: {fault}" for name, fault in wrong[:10]],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    return figures, not wrong
+
+
+UNITS = {"money": "dollars", "distance": "kilometres|metres", "time": "hours|minutes|days|weeks"}
+
+
+def unit(question: str) -> str:
+    """What a problem asks for; things, if nothing else."""
+    asked = re.search(r"How (?:many|much|long|far) ([a-z]+)", question)
+    return next((kind for kind, words in UNITS.items() if asked and re.fullmatch(words, asked[1])), "things")
+
+
+def both_ways(lm: Any) -> tuple[dict[str, Any], bool]:
+    """Problems sorted by what they ask for, greedily, with four examples: free as DSPy has it, and held."""
+    import dspy
+
+    from densecore import data
+    from densecore.dspy import DenseAdapter
+
+    kinds = Literal["money", "distance", "time", "things"]
+    program = dspy.Predict(dspy.Signature("problem -> asked", "What kind of number does the problem ask for?")
+                           .with_updated_fields("asked", type_=kinds))  # fmt: skip
+    shots: dict[str, Any] = {}
+    for row in data.load("problems", "train", limit=200):
+        shots.setdefault(unit(row.question), dspy.Example(problem=row.question, asked=unit(row.question)))
+    program.demos = list(shots.values())
+    rows = data.load("problems", "dev", limit=max(10, min(ROWS, CALLS // 5)))
+
+    def answers(adapter: Any) -> list[str | None]:
+        def one(row: Any) -> str | None:
+            with dspy.context(lm=lm, adapter=adapter):
+                try:
+                    return str(program(problem=row.question, config={"temperature": 0.0}).asked)
+                except Exception as error:
+                    if "parse" not in str(error).lower():
+                        raise
+                    return None
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(one, rows))
+
+    free, held = answers(dspy.ChatAdapter()), answers(DenseAdapter())
+    right = {name: sum(a == unit(row.question) for a, row in zip(found, rows, strict=True))
+             for name, found in (("free", free), ("held", held))}  # fmt: skip
+    figures = {
+        "rows": len(rows),
+        "examples": len(program.demos),
+        "right_free": right["free"],
+        "right_held": right["held"],
+        "unparsed_free": free.count(None),
+        "unparsed_held": held.count(None),
+    }
+    return figures, right["held"] >= right["free"] and held.count(None) == 0
+
+
+def pace(model: Any) -> tuple[dict[str, Any], bool]:
+    """Tokens a second, free over held, in turns: the very same text, and JSON of the same number of tokens."""
+    import densecore
+    from densecore.dspy.fields import text_rule
+    from densecore.dspy.schema import Rules
+
+    rules = Rules()
+    array = rules.schema({"type": "array", "items": _schema(Step), "minItems": 40, "maxItems": 60})
+    forms = {
+        "text": densecore.Lark(f"start: TEXT\nTEXT: {text_rule()}\n"),
+        "json": densecore.Lark(f"start: {array}\n{rules}"),
+    }
+    prompt = [{"role": "user", "content": "Tell a long story about a goat, a ferry and a piano. Begin at once."}]
+
+    def timed(**options: Any) -> tuple[list[int], float]:
+        started, ids = time.perf_counter(), []
+        for event in model.stream(prompt, max_tokens=PACE_TOKENS + 400, **options):
+            if not ids:
+                started = time.perf_counter()
+            ids += event.ids
+            if len(ids) >= PACE_TOKENS:
+                break
+        return ids, (len(ids) - 1) / (time.perf_counter() - started)
+
+    figures: dict[str, Any] = {"tokens": PACE_TOKENS, "pairs": PACES}
+    for name, form in forms.items():
+        timed(form=form)
+        ratios, same = [], True
+        for i in range(PACES):
+            sides: dict[bool, tuple[list[int], float]] = {}
+            for held in (i % 2 == 0, i % 2 == 1):
+                sides[held] = timed(form=form) if held else timed(ignore_eos=True)
+            ratios.append(sides[False][1] / sides[True][1])
+            same &= sides[False][0] == sides[True][0]
+        figures[name] = {
+            "free_over_held": round(statistics.median(ratios), 3),
+            "range": [round(min(ratios), 3), round(max(ratios), 3)],
+            "same_text": same,
+        }
+    return figures, figures["text"]["same_text"] and all(
+        figures[name]["free_over_held"] <= 1 + DEAREST for name in forms
+    )
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    from densecore.dspy.annotation import of_type
+
+    return of_type(kind)
+
+
+def check() -> tuple[bool, dict[str, Any]]:
+    """All three parts."""
+    import dspy
+
+    from densecore.dspy import DenseLM
+
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    lm = DenseLM(str(real_path(*MODELS)), temperature=1.0, max_tokens=TOKENS, cache=False)
+    figures, verdicts = {}, []
+    parts: dict[str, Callable[[], tuple[dict[str, Any], bool]]] = {
+        "pace": lambda: pace(lm.dense),
+        "calls": lambda: thousand(lm),
+        "task": lambda: both_ways(lm),
+    }
+    for name, part in parts.items():
+        figures[name], passed = part()
+        verdicts.append(passed)
+        say(f"  {name}: {'passed' if passed else 'FAILED'} {figures[name]}")
+    return all(verdicts), {"temperature": 1.0, "threads": THREADS, "max_tokens": TOKENS, **figures}
