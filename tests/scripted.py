@@ -2,7 +2,7 @@
 
 Of the questions it knows it answers a fixed share rightly. Demonstrations that show their working raise the share, and so
 does an instruction with the word GOOD; demonstrations without working raise it a little. Asked for an instruction it draws
-one, and some of those that it may draw say GOOD.
+one, and most of those that it may draw say GOOD.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from densecore import data
 
 GOOD = "methodically"
 WORKING = "I add it up."
-INSTRUCTIONS = ("Answer quickly.", f"Solve the problem {GOOD}.", "Say a number.", "Think of nothing.")
+INSTRUCTIONS = ("Answer quickly.", f"Solve the problem {GOOD}.", f"Work {GOOD}, then answer.", f"Go on {GOOD}.")
 
 
 def share(instructed: bool, worked: int, bare: int) -> float:
     """How many of the questions are answered rightly."""
-    return min(0.3 + 0.4 * instructed + 0.1 * min(worked, 3) + 0.02 * min(bare, 3), 1.0)
+    return min(0.3 + 0.4 * instructed + 0.15 * min(worked, 3) + 0.08 * min(bare, 3), 1.0)
 
 
 class Rule:

@@ -110,7 +110,9 @@ def test_closers_lead_out_of_free_text(smol: Any) -> None:
 @pytest.mark.parametrize("budget", [2, 4, 8])
 def test_what_may_end_ends_in_time(smol: Any, pattern: str, budget: int) -> None:
     """The likeliest token begins what could not be finished, and the answer may end where it is."""
-    found = smol.generate("Say: The, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", form=densecore.Regex(pattern), max_tokens=budget)
+    found = smol.generate(
+        "Say: The, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", form=densecore.Regex(pattern), max_tokens=budget
+    )
     assert re.fullmatch(pattern, found.text)
     assert len(found.ids) <= budget
 

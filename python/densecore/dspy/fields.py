@@ -19,8 +19,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 import dspy
 from dspy.adapters.utils import parse_value
 
-from densecore.dspy import schema as schemas
-from densecore.dspy.schema import ODD
+from densecore.dspy.annotation import of_type
+from densecore.dspy.formats import PLAIN_FORMATS
+from densecore.dspy.schema import ODD, Rules, quoted, regex
 from densecore.errors import ArgumentError
 
 # Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
@@ -61,6 +62,11 @@ class Value:
     """Texts that lead to its end."""
 
 
+def text_rule() -> str:
+    """The terminal of free text."""
+    return f"/{_TEXT}/"
+
+
 def grammar(
     signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], max_tokens: int
 ) -> tuple[str, list[str], bool]:
@@ -71,7 +77,8 @@ def grammar(
         tools: Those a field may name, by name.
         max_tokens: Of the answer; free texts that others follow share what the others do not need.
     """
-    values = _values(signature, tools)
+    shared = Rules()
+    values = _values(signature, tools, shared)
     cap = _cap(list(values.values()), max_tokens)
     rules = []
     for i, (name, value) in enumerate(values.items()):
@@ -92,9 +99,9 @@ def grammar(
             rule, end = f'(cut{i} {end} | ended{i} " " ({following}))', ""
         elif i + 1 == len(values) and not value.open:
             end = ""  # nothing can follow what is closed
-        rules.append(f"r{i}: {_quoted(f'{name} ## ]]')} /\\n/ {rule} {end}")
+        rules.append(f"r{i}: {quoted(f'{name} ## ]]')} /\\n/ {rule} {end}")
     first, _ = _from(values, 0)
-    lark = "\n".join([f'start: "[[ ## " ({first})', 'done: "completed ## ]]"', *rules]) + "\n"
+    lark = "\n".join([f'start: "[[ ## " ({first})', 'done: "completed ## ]]"', *rules]) + f"\n{shared}"
     closers = [closer for value in values.values() for closer in value.closers]
     closers += [f"\n\n[[ ## {name} ## ]]\n" for name in list(values)[1:]]
     return lark, closers, bool(values) and list(values.values())[-1].open
@@ -119,22 +126,22 @@ def _cap(values: Sequence[Value], max_tokens: int) -> int:
     return max(LEAST_TEXT, (max_tokens - min(kept, max_tokens // 2)) // max(1, len(leading)))
 
 
-def _values(signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool]) -> dict[str, Value]:
+def _values(signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], rules: Rules) -> dict[str, Value]:
     fields, found = signature.output_fields, {}
     for name, field in fields.items():
         if name == "next_tool_args" and "next_tool_name" in found:
             continue
         try:
             if name == "next_tool_name" and "next_tool_args" in fields and tools:
-                found[name] = _tool_call(tools)
+                found[name] = _tool_call(tools, rules)
             else:
-                found[name] = _value(field, tools)
+                found[name] = _value(field, tools, rules)
         except ArgumentError as error:
             raise ArgumentError(f"field {name}: {error}") from None
     return found
 
 
-def _value(field: Any, tools: Mapping[str, dspy.Tool]) -> Value:
+def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
     kind, origin = field.annotation, get_origin(field.annotation)
     args = get_args(kind)
     optional = not field.is_required()
@@ -142,14 +149,14 @@ def _value(field: Any, tools: Mapping[str, dspy.Tool]) -> Value:
         return Value(_constrained(field), ROOM_TEXT, terminal=True, text=True, open=True, optional=optional)
     if origin in (Union, types.UnionType) and str in args and type(None) in args:
         # DSPy takes any such text for a str, "null" too: None is a field that is not there.
-        return Value(f"/{_TEXT}/", ROOM_TEXT, terminal=True, text=True, open=True, optional=True)
+        return Value(text_rule(), ROOM_TEXT, terminal=True, text=True, open=True, optional=True)
     if inspect.isclass(kind) and issubclass(kind, dspy.Code):
         language: Any = kind
-        fence = _quoted(f"```{language.language.lower()}\n")
+        fence = quoted(f"```{language.language.lower()}\n")
         return Value(f"{fence} /{_CODE}/", ROOM_JSON, terminal=True, closers=("\n```",))
     if origin is Literal or kind is bool or (inspect.isclass(kind) and issubclass(kind, enum.Enum)):
         members = args if origin is Literal else (True, False) if kind is bool else list(kind)
-        return Value(" | ".join(_quoted(_spelling(member, kind)) for member in members), ROOM_CHOICE)
+        return Value(" | ".join(quoted(_spelling(member, kind)) for member in members), ROOM_CHOICE)
     if kind is dspy.ToolCalls and tools:
         calls = [
             {"type": "object", "required": ["name", "args"],
@@ -157,12 +164,12 @@ def _value(field: Any, tools: Mapping[str, dspy.Tool]) -> Value:
             for name, tool in tools.items()
         ]  # fmt: skip
         call = {"type": "array", "items": {"anyOf": calls}}
-        return _json({"type": "object", "properties": {"tool_calls": call}, "required": ["tool_calls"]})
-    found = _whole(schemas.of_type(field.rebuild_annotation()))
-    pattern = schemas.PLAIN_FORMATS.get(found.get("format", ""))
-    if pattern and "pattern" not in found:
-        return Value(f"/{pattern}/", ROOM_CHOICE, open=True)
-    return _json(found)
+        return _json({"type": "object", "properties": {"tool_calls": call}, "required": ["tool_calls"]}, rules)
+    found = _whole(of_type(field.rebuild_annotation()))
+    pattern = PLAIN_FORMATS.get(found.get("format", ""))
+    if pattern:
+        return Value(regex(pattern), ROOM_CHOICE, open=True)
+    return _json(found, rules)
 
 
 def _whole(schema: Any) -> Any:
@@ -177,20 +184,17 @@ def _whole(schema: Any) -> Any:
     return made
 
 
-def _json(schema: Mapping[str, Any]) -> Value:
-    tight = schemas.tighten(schema)
-    number = tight.get("type") in ("integer", "number")
-    spaced = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    text = json.dumps({**tight, "x-guidance": spaced}, ensure_ascii=False)
-    return Value(f"%json {text}", ROOM_CHOICE if number else ROOM_JSON, open=number)
+def _json(schema: Mapping[str, Any], rules: Rules) -> Value:
+    is_number = schema.get("type") in ("integer", "number")
+    return Value(rules.schema(schema), ROOM_CHOICE if is_number else ROOM_JSON, open=is_number)
 
 
-def _tool_call(tools: Mapping[str, dspy.Tool]) -> Value:
+def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
     """A tool's name and arguments that fit this tool."""
     pairs = []
     for name, tool in tools.items():
-        head = _quoted(f"{_spelling(name, Literal[name])}\n\n[[ ## next_tool_args ## ]]\n")
-        pairs.append(f"{head} {_json(_arguments(tool)).rule}")
+        head = quoted(f"{_spelling(name, Literal[name])}\n\n[[ ## next_tool_args ## ]]\n")
+        pairs.append(f"{head} {_json(_arguments(tool), rules).rule}")
     return Value(" | ".join(pairs), ROOM_MARKER + ROOM_JSON)
 
 
@@ -219,8 +223,8 @@ def _spelling(value: Any, kind: Any) -> str:
 
 def _constrained(field: Any) -> str:
     """A free text's terminal, with what pydantic would ask of it."""
-    asked = schemas.of_type(field.rebuild_annotation()) if field.annotation is str else {}
-    parts = [f"/{_TEXT}/"]
+    asked = of_type(field.rebuild_annotation()) if field.annotation is str else {}
+    parts = [text_rule()]
     least, most = asked.get("minLength", 0), asked.get("maxLength")
     if least or most is not None:
         parts.append(f"/(?s:.{{{max(1, least) - 1},{'' if most is None else most - 1}}})\\S/")
@@ -238,7 +242,3 @@ def _searched(pattern: str) -> str:
         raise ArgumentError(f"pattern = {pattern!r:.80}: put the alternatives between its anchors into parentheses")
     inner = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", inner).replace("\n", r"\n")
     return f"{'' if start else '(?s:.*)'}(?:{inner}){'' if end else '(?s:.*)'}"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """DSPy's ``response_format`` and the forms of answers: JSON of a schema, any JSON object, or a form of our own.
 
 >>> read({"type": "json_schema", "schema": {"type": "boolean"}})
-Json('{"type": "boolean"}')
+Lark('start: ("true" | "false")\\n')
 >>> wrapped = wrap(Lark('start: "yes" | "no"'), is_open=False)["json_schema"]
 >>> read({"type": "json_schema", "schema": wrapped["schema"]})
 Lark('start: "yes" | "no"')
@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from densecore.dspy.schema import tighten
+from densecore.dspy.schema import Rules
 from densecore.errors import ArgumentError
-from densecore.form import Form, Json, Lark
+from densecore.form import Lark
 from densecore.results import Generation
 
 _OURS = "densecore"  # a keyword no schema has
@@ -31,21 +31,27 @@ def wrap(form: Lark, *, is_open: bool) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": _OURS, "schema": {_OURS: ours}}}
 
 
-def read(response_format: Mapping[str, Any] | None) -> Form | None:
+def read(response_format: Mapping[str, Any] | None) -> Lark | None:
     """The form of a request."""
     if not response_format or response_format["type"] == "text":
         return None
     if response_format["type"] == "json_object":
-        return Json(tighten({"type": "object"}))
+        return _json({"type": "object"})
     schema = response_format.get("schema")
     if response_format["type"] != "json_schema" or not isinstance(schema, dict):
         raise ArgumentError(f"response_format = {response_format!r:.80}: give a json_schema or a json_object")
     ours = schema.get(_OURS)
     if ours is None:
-        return Json(tighten(schema))
+        return _json(schema)
     if ours["kind"] != "lark":
         raise ArgumentError(f"response_format: kind = {ours['kind']!r:.80} is not one that is sent here")
     return Lark(ours["texts"][0], ours["texts"][1:])
+
+
+def _json(schema: Mapping[str, Any]) -> Lark:
+    rules = Rules()
+    start = rules.schema(schema)
+    return Lark(f"start: {start}\n{rules}")
 
 
 def was_cut(response_format: Mapping[str, Any] | None, found: Generation, most: int, ends: list[int]) -> bool:

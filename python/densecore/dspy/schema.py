@@ -1,60 +1,36 @@
-"""JSON schemas as the engine can hold an answer to them: bounded, exact about dates, and nothing let through unread.
+"""JSON schemas as grammars: what may be written is bounded, exact about dates, and nothing is let through unread.
 
 A schema's author thinks of judging what is there; here every text that the schema allows may be written. So lengths get
 caps where the author gave none, dates are those of the calendar, strings that must be there are not blank, and a keyword
 that would constrain a text but cannot be held is an error rather than ignored.
 
->>> tighten({"type": "object", "properties": {"n": {"type": "integer", "minimum": 0}}, "required": ["n"]})["properties"]
-{'n': {'type': 'integer', 'minimum': 0, 'maximum': 1000000000000}}
+>>> Rules().schema({"type": "array", "items": {"enum": [1, 2]}, "minItems": 1, "maxItems": 3})
+'("[" ("1" | "2") (", " ("1" | "2")){0,2} "]")'
 """
 
 from __future__ import annotations
 
-import math
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pydantic
-from pydantic.json_schema import GenerateJsonSchema
-
+from densecore.dspy.formats import ANY_STRING, FORMATS
 from densecore.errors import ArgumentError
-
-Schema = dict[str, Any]
 
 LONGEST_STRING = 500  # characters: some five sentences
 LONGEST_KEY = 40  # characters of a key that the schema does not name
 MOST_ITEMS = 20  # of an array or of an object with free keys; a small model that does not stop ends here
-LARGEST = 10**12  # of a number without bounds
+DIGITS = 12  # of a whole number without bounds
 DECIMALS = 6  # places behind the point
 
 # Control characters, and what ends a line in Python besides a line feed: what reads line by line would cut there.
 ODD = r"\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029"
-_KEY = rf"^\S[^\t\n{ODD}]{{0,{LONGEST_KEY - 1}}}$"
-
-# Python's calendar: years 1 to 9999, the 29th of February in leap years.
-_YEAR = "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
-_LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-DATE = (
-    f"(?:{_YEAR}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
-    f"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP}-02-29)"
-)
-TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
-_HEX = "[0-9a-f]"
-_WORD = "[a-z0-9]{1,20}"
-
-# Written as they stand where a whole field is one, without quotes, as DSPy shows them.
-PLAIN_FORMATS = {"date": DATE, "date-time": f"{DATE}T{TIME}Z?", "time": TIME}
-FORMATS = {
-    **PLAIN_FORMATS,
-    "duration": "P[0-9]{1,3}DT[0-9]{1,2}H[0-9]{1,2}M[0-9]{1,2}S",
-    "uuid": f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}",
-    **{f"uuid{n}": f"{_HEX}{{8}}-{_HEX}{{4}}-{n}{_HEX}{{3}}-[89ab]{_HEX}{{3}}-{_HEX}{{12}}" for n in (1, 3, 4, 5, 7)},
-    "email": rf"{_WORD}(?:[._]{_WORD})?@{_WORD}\.(?:com|org|net)",
-    "uri": rf"https?://{_WORD}(?:\.{_WORD})?\.(?:com|org|net)(?:/[A-Za-z0-9_.-]{{1,40}}){{0,4}}",
-    "ipv4": r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])",
-}
-_ANY_STRING = ("path", "binary", "password")  # formats that say what a string is for, not what it looks like
+_FIRST = rf'(?:[^\s"\\{ODD}]|\\["\\])'  # of a string's characters, as JSON writes them
+_NEXT = rf'(?:[^\t\n"\\{ODD}]|\\["\\nt])'
+_KEY = rf'/"{_FIRST}{_NEXT}{{0,{LONGEST_KEY - 1}}}"/'
+_INTEGER = f"-?(?:0|[1-9][0-9]{{0,{DIGITS - 1}}})"
+_NUMBER = rf"{_INTEGER}(?:\.[0-9]{{1,{DECIMALS}}})?"
 
 # Keywords that judge a value and have no counterpart here. All that are unknown say nothing about values.
 _REFUSED = (
@@ -71,228 +47,238 @@ _KEYWORDS = {
 }  # fmt: skip
 
 
-def of_type(annotation: Any) -> Schema:
-    """The schema of a Python type as pydantic reads it, with the constraints that pydantic's own schemas leave out."""
-    try:
-        return pydantic.TypeAdapter(annotation).json_schema(schema_generator=_Exact)
-    except (pydantic.PydanticUserError, pydantic.errors.PydanticInvalidForJsonSchema) as error:
-        raise ArgumentError(
-            f"{annotation!r:.80} has no JSON schema ({error}): use a type that JSON can write"
-        ) from None
+def quoted(text: str) -> str:
+    """A text as a grammar writes it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
-def tighten(schema: Mapping[str, Any] | bool) -> Schema:
-    """A schema the engine can hold, every value of which the given one allows; refuses what cannot be held."""
-    definitions = {} if isinstance(schema, bool) else schema.get("$defs", schema.get("definitions", {}))
-    whole = _node(schema, definitions)
-    if definitions:
-        whole["$defs"] = {name: _node(part, definitions) for name, part in definitions.items()}
-    return whole
+def regex(pattern: str) -> str:
+    """A regular expression without slashes that are escaped already, as a grammar writes it."""
+    return f"/{pattern.replace('/', chr(92) + '/')}/"
 
 
-def _node(schema: Any, definitions: Schema) -> Schema:
-    if isinstance(schema, bool):
-        if not schema:
-            raise ArgumentError("schema: false allows nothing; leave it out")
-        return _anything()
-    if refused := [word for word in _REFUSED if word in schema]:
-        raise ArgumentError(f"schema: {refused[0]} = {schema[refused[0]]!r:.80} cannot be held; say it in other words")
-    if "$ref" in schema:
-        # Where it leads is there for all of them.
-        return {"$ref": str(schema["$ref"]).replace("#/definitions/", "#/$defs/")}
-    if "const" in schema or "enum" in schema:
-        return _constants([schema["const"]] if "const" in schema else schema["enum"])
-    for word in ("anyOf", "oneOf", "allOf"):
-        if word in schema:
-            return _combined(word, schema, definitions)
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        return _any_of([{**schema, "type": one} for one in kind], definitions)
-    kind = kind or next((k for k, words in _KEYWORDS.items() if any(word in schema for word in words)), None)
-    if kind is None:
-        return _anything()
-    if kind in ("null", "boolean"):
-        return {"type": kind}
-    if kind in ("integer", "number"):
-        return _number(kind, schema)
-    if kind == "string":
-        return _string(schema)
-    if kind == "array":
-        return _array(schema, definitions)
-    if kind == "object":
-        return _object(schema, definitions)
-    raise ArgumentError(f"schema: type = {kind!r:.80} is none of JSON's types")
+class Rules:
+    """Rules of a Lark grammar, collected while schemas become expressions over them."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        return "".join(f"{name}: {body}\n" for name, body in self.named.items())
+
+    def add(self, body: str) -> str:
+        """A new rule's name."""
+        name = f"x{len(self.named)}"
+        self.named[name] = body
+        return name
+
+    def schema(self, schema: Mapping[str, Any] | bool) -> str:
+        """An expression for the JSON texts of a schema; refuses what cannot be held."""
+        definitions = {} if isinstance(schema, bool) else schema.get("$defs", schema.get("definitions", {}))
+        return _Reader(self, definitions).node(schema)
+
+    def anything(self) -> str:
+        """The rule of any JSON value two levels deep: what has no schema must still come to an end."""
+        if "any" not in self.named:
+            leaf = self.add(f'{_string({})} | /{_NUMBER}/ | "true" | "false" | "null"')
+            self.named["any"] = f"{leaf} | {_several(leaf, 0, MOST_ITEMS)} | {_keyed({_KEY: leaf}, 0, MOST_ITEMS)}"
+        return "any"
 
 
-def _constants(values: list[Any]) -> Schema:
-    for value in values:
-        if isinstance(value, str) and re.search(f"[{ODD}]", value):
-            raise ArgumentError(f"schema: {value!r:.80} holds an unusual line end; use a line feed")
-    return {"enum": list(values)}
+class _Reader:
+    """One schema on its way into rules."""
 
+    def __init__(self, rules: Rules, definitions: Mapping[str, Any]) -> None:
+        self.rules, self.definitions = rules, definitions
+        self.references: dict[str, str] = {}
 
-def _combined(word: str, schema: Mapping[str, Any], definitions: Schema) -> Schema:
-    beside = [k for words in _KEYWORDS.values() for k in words if k in schema]
-    options = schema[word]
-    if beside or (word == "allOf" and len(options) > 1):
-        raise ArgumentError(
-            f"schema: {word} with {beside or f'{len(options)} parts'} cannot be held; merge them into one"
+    def node(self, schema: Any) -> str:
+        if schema is True:
+            return self.rules.anything()
+        if not isinstance(schema, Mapping):
+            raise ArgumentError(f"schema {schema!r:.80} allows nothing; leave it out")
+        if found := [word for word in _REFUSED if word in schema]:
+            raise _refused(schema, f"{found[0]} cannot be held; say it in other words")
+        if "$ref" in schema:
+            return self.reference(schema["$ref"])
+        if "const" in schema or "enum" in schema:
+            values = [schema["const"]] if "const" in schema else schema["enum"]
+            return f"({' | '.join(quoted(_written(value)) for value in values)})"
+        for word in ("anyOf", "oneOf", "allOf"):
+            if word in schema:
+                return self.combined(word, schema)
+        kind = schema.get("type")
+        if isinstance(kind, list):
+            return self.any_of([{**schema, "type": one} for one in kind])
+        kind = kind or next((k for k, words in _KEYWORDS.items() if any(word in schema for word in words)), None)
+        makers: dict[Any, Callable[[Any], str]] = {
+            None: lambda _: self.rules.anything(),
+            "null": lambda _: '"null"',
+            "boolean": lambda _: '("true" | "false")',
+            "integer": _number,
+            "number": _number,
+            "string": _string,
+            "array": self.array,
+            "object": self.object,
+        }
+        if kind not in makers:
+            raise _refused(schema, f"type = {kind!r:.80} is none of JSON's")
+        return makers[kind](schema)
+
+    def reference(self, path: str) -> str:
+        """The rule of a definition, which may speak of itself."""
+        name = path.rpartition("/")[2]
+        if path not in (f"#/$defs/{name}", f"#/definitions/{name}") or name not in self.definitions:
+            raise ArgumentError(f"schema: $ref = {path!r:.80} cannot be held; refer to $defs")
+        if name not in self.references:
+            self.references[name] = rule = self.rules.add("")
+            self.rules.named[rule] = self.node(self.definitions[name])
+        return self.references[name]
+
+    def resolved(self, schema: Any) -> Any:
+        return self.definitions.get(schema["$ref"].rpartition("/")[2]) if "$ref" in schema else schema
+
+    def combined(self, word: str, schema: Mapping[str, Any]) -> str:
+        beside = [k for words in _KEYWORDS.values() for k in words if k in schema]
+        options = schema[word]
+        if beside or (word == "allOf" and len(options) > 1):
+            raise _refused(
+                schema, f"{word} with {beside or f'{len(options)} parts'} cannot be held; merge them into one"
+            )
+        if word == "oneOf" and "discriminator" not in schema and not self.apart(options):
+            raise _refused(schema, "two options of oneOf may allow the same value; use anyOf")
+        return self.any_of(options)
+
+    def apart(self, options: list[Any]) -> bool:
+        """Whether no value fits two of the options, as far as their types and constants tell."""
+        kinds = ["number" if kind == "integer" else kind for kind in (self.resolved(o).get("type") for o in options)]
+        fixed = [
+            {
+                name: part["const"]
+                for name, part in self.resolved(option).get("properties", {}).items()
+                if "const" in part
+            }
+            for option in options
+        ]
+        return all(
+            kinds[i] != kinds[j] or any(fixed[j].get(name, value) != value for name, value in fixed[i].items())
+            for i in range(len(options))
+            for j in range(i)
         )
-    if word == "oneOf" and "discriminator" not in schema:
-        return {
-            "oneOf": [_node(option, definitions) for option in options]
-        }  # the engine sees whether they are disjoint
-    return _any_of(options, definitions)
+
+    def any_of(self, options: list[Any]) -> str:
+        held, errors = [], []
+        for option in options:
+            try:
+                held.append(self.node(option))
+            except ArgumentError as error:  # fewer options are still options
+                errors.append(error)
+        if not held:
+            raise errors[0] if errors else ArgumentError("schema: a choice of nothing allows nothing")
+        return f"({' | '.join(held)})"
+
+    def array(self, schema: Mapping[str, Any]) -> str:
+        least = schema.get("minItems", 0)
+        if schema.get("uniqueItems") and least > 1:
+            raise _refused(schema, "minItems with uniqueItems cannot be held; ask for a list")
+        if first := schema.get("prefixItems"):
+            if schema.get("items") or least < len(first) or schema.get("maxItems", len(first)) < len(first):
+                raise _refused(schema, "only tuples of one length can be held")
+            items = ' ", " '.join(self.node(item) for item in first)
+            return f'("[" {items} "]")'
+        most = schema.get("maxItems", max(MOST_ITEMS, least))
+        return _several(self.node(schema.get("items", True)), least, most) if most else '"[]"'
+
+    def object(self, schema: Mapping[str, Any]) -> str:
+        properties, free = schema.get("properties", {}), schema.get("additionalProperties", True)
+        if not properties and free is not False:
+            return self.keyed(schema, free)
+        required = schema.get("required", [])
+        if "minProperties" in schema or "maxProperties" in schema or set(required) - set(properties):
+            raise _refused(schema, "numbers of properties, and required ones without a schema, cannot be held")
+        items = [(f"{quoted(_written(k) + ': ')} {self.node(v)}", k in required)
+                 for k, v in properties.items()]  # fmt: skip
+        # In their order; a comma stands before all but the first that is there.
+        bare, after = '""', '""'
+        for item, is_required in reversed(items):
+            first = f"({item} {after})"
+            bare = first if is_required else self.rules.add(f"{first} | {bare}")
+            after = f'", " {item} {after}' if is_required else self.rules.add(f'(", " {item})? {after}')
+        return f'("{{" {bare} "}}")'
+
+    def keyed(self, schema: Mapping[str, Any], values: Any) -> str:
+        least, most = schema.get("minProperties", 0), schema.get("maxProperties", MOST_ITEMS)
+        if least > 1:
+            raise _refused(schema, "keys may come twice, so minProperties cannot be held; name them")
+        pairs = {_string({"pattern": key}): part for key, part in schema.get("patternProperties", {}).items()}
+        pairs = pairs or {self.key(schema.get("propertyNames", {})): values}
+        return _keyed({key: self.node(part) for key, part in pairs.items()}, least, most)
+
+    def key(self, schema: Mapping[str, Any]) -> str:
+        """Keys that a schema describes."""
+        schema = self.resolved(schema)
+        kind = schema.get("type", "string")
+        if "const" in schema or "enum" in schema:
+            names = [schema["const"]] if "const" in schema else schema["enum"]
+            return f"({' | '.join(quoted(_written(str(name))) for name in names)})"
+        if kind == "integer" and not any(word in schema for word in _KEYWORDS["number"]):
+            return f'/"{_INTEGER}"/'
+        if kind == "string":
+            return _string(schema) if any(word in schema for word in _KEYWORDS["string"]) else _KEY
+        raise _refused(schema, "keys of this kind cannot be held; use strings or a Literal")
 
 
-def _any_of(options: list[Any], definitions: Schema) -> Schema:
-    held, errors = [], []
-    for option in options:
-        try:
-            held.append(_node(option, definitions))
-        except ArgumentError as error:  # fewer options are still options
-            errors.append(error)
-    if not held:
-        raise errors[0] if errors else ArgumentError("schema: anyOf of nothing allows nothing")
-    return held[0] if len(held) == 1 else {"anyOf": held}
+def _several(item: str, least: int, most: int, ends: str = "[]") -> str:
+    several = f'{item} (", " {item}){{{max(0, least - 1)},{most - 1}}}'
+    return f'("{ends[0]}" {several} "{ends[1]}")' if least else f'("{ends[0]}" ({several})? "{ends[1]}")'
 
 
-def _number(kind: str, schema: Mapping[str, Any]) -> Schema:
+def _keyed(pairs: Mapping[str, str], least: int, most: int) -> str:
+    pair = " | ".join(f'{key} ": " {value}' for key, value in pairs.items())
+    return _several(f"({pair})", least, most, "{}")
+
+
+def _number(schema: Mapping[str, Any]) -> str:
+    whole = schema["type"] == "integer" if "type" in schema else False
     bounds = {k: schema[k] for k in _KEYWORDS["number"] if schema.get(k) is not None}
-    low = max(bounds.get("minimum", -math.inf), bounds.get("exclusiveMinimum", -math.inf))
-    high = min(bounds.get("maximum", math.inf), bounds.get("exclusiveMaximum", math.inf))
-    made = {"type": kind, **bounds}
-    if low == -math.inf:
-        made["minimum"] = min(-LARGEST, int(high) * 10 if high < 0 else 0)
-    if high == math.inf:
-        made["maximum"] = max(LARGEST, int(low) * 10 if low > 0 else 0)
-    if kind == "number":
-        # A multiple of 0.000001 has six places: there is no other way to bound them.
-        narrow = high - low if 0 < high - low < 1 else 1
-        made.setdefault("multipleOf", 10.0 ** -(DECIMALS + math.ceil(-math.log10(narrow))))
-    return made
+    if not bounds:
+        return f"/{_INTEGER if whole else _NUMBER}/"
+    largest = 10**DIGITS
+    made = {"type": "integer" if whole else "number", **bounds}
+    if not {"minimum", "exclusiveMinimum"} & set(bounds):
+        made["minimum"] = min(-largest, 10 * int(bounds.get("maximum", bounds.get("exclusiveMaximum", 0))))
+    if not {"maximum", "exclusiveMaximum"} & set(bounds):
+        made["maximum"] = max(largest, 10 * int(bounds.get("minimum", bounds.get("exclusiveMinimum", 0))))
+    if not whole:
+        made.setdefault("multipleOf", 10.0**-DECIMALS)  # has so many places: the only way to bound them
+    return f"%json {json.dumps(made)}"
 
 
-def _string(schema: Mapping[str, Any]) -> Schema:
+def _string(schema: Mapping[str, Any]) -> str:
     least = schema.get("minLength", 1)
     most = schema.get("maxLength", max(LONGEST_STRING, 2 * least))
+    name, pattern = schema.get("format"), schema.get("pattern")
     if least > most:
-        raise ArgumentError(f"schema: minLength = {least} is more than maxLength = {most}")
-    name = schema.get("format")
+        raise _refused(schema, "minLength is more than maxLength")
+    if name is not None and name not in FORMATS and name not in ANY_STRING:
+        raise _refused(schema, f"format = {name!r:.80} is not known; there are {', '.join(FORMATS)}")
+    if pattern is not None:
+        if name in FORMATS:
+            raise _refused(schema, "a pattern beside a format cannot be held; leave one out")
+        return f"%json {json.dumps({'type': 'string', 'pattern': pattern, 'minLength': least, 'maxLength': most})}"
     if name in FORMATS:
-        return _found(schema, f"^(?:{FORMATS[name]})$")
-    if name is not None and name not in _ANY_STRING:
-        raise ArgumentError(f"schema: format = {name!r:.80} is not known; there are {', '.join(FORMATS)}")
-    # Lengths as part of the pattern: beside it the engine would have to follow their product.
-    text = f"[^{ODD}]{{{max(0, least - 1)},{max(0, most - 1)}}}"
-    return _found(schema, f"^(?:[^{ODD}]{text})?$" if least == 0 and most else rf"^\S{text}$" if most else "^$")
+        return regex(f'"(?:{FORMATS[name]})"')
+    if most == 0:
+        return '"\\"\\""'
+    written = f"{_FIRST}{_NEXT}{{{max(0, least - 1)},{most - 1}}}"
+    return f'/"{written}"/' if least else f'/"(?:{written})?"/'
 
 
-def _found(schema: Mapping[str, Any], pattern: str) -> Schema:
-    """Strings of a pattern, and of the schema's own where there is one."""
-    made: Schema = {"type": "string", "pattern": pattern}
-    return {"allOf": [{**made, "pattern": schema["pattern"]}, made]} if "pattern" in schema else made
+def _written(value: object) -> str:
+    """A constant as JSON; ASCII alone where it holds what would end a line."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if re.search(f"[{ODD}]", text) else text
 
 
-def _array(schema: Mapping[str, Any], definitions: Schema) -> Schema:
-    least = schema.get("minItems", 0)
-    if schema.get("uniqueItems") and least > 1:
-        raise ArgumentError(f"schema: minItems = {least} with uniqueItems cannot be held; ask for a list")
-    made: Schema = {"type": "array"}
-    if first := schema.get("prefixItems"):
-        made["prefixItems"] = [_node(item, definitions) for item in first]
-    rest = schema.get("items", not first)
-    made["items"] = False if rest is False else _node(rest, definitions)
-    made["minItems"], made["maxItems"] = least, schema.get("maxItems", max(MOST_ITEMS, least))
-    return made
-
-
-def _object(schema: Mapping[str, Any], definitions: Schema) -> Schema:
-    made: Schema = {"type": "object", "additionalProperties": False}
-    made |= {word: schema[word] for word in ("minProperties", "maxProperties") if word in schema}
-    if "properties" in schema or schema.get("additionalProperties") is False:
-        properties = schema.get("properties", {})
-        made["properties"] = {name: _node(part, definitions) for name, part in properties.items()}
-        made["required"] = schema.get("required", [])
-        return made
-    if made.get("minProperties", 0) > 1:
-        raise ArgumentError(f"schema: minProperties = {made['minProperties']}: keys may come twice; name them")
-    values = schema.get("patternProperties") or {
-        _key(schema.get("propertyNames", {}), definitions): schema.get("additionalProperties", True)
-    }
-    made["patternProperties"] = {pattern: _node(value, definitions) for pattern, value in values.items()}
-    made.setdefault("maxProperties", MOST_ITEMS)
-    return made
-
-
-def _key(schema: Mapping[str, Any], definitions: Schema) -> str:
-    """The pattern of keys that a schema describes."""
-    if "$ref" in schema:
-        schema = definitions[schema["$ref"].rpartition("/")[2]]
-    kind, name = schema.get("type", "string"), schema.get("format")
-    if "const" in schema or "enum" in schema:
-        names = [schema["const"]] if "const" in schema else schema["enum"]
-        return f"^(?:{'|'.join(re.escape(str(name)) for name in names)})$"
-    if kind == "integer" and not any(word in schema for word in _KEYWORDS["number"]):
-        return "^(?:0|[1-9][0-9]{0,8})$"
-    if name in FORMATS:
-        return f"^(?:{FORMATS[name]})$"
-    if kind == "string" and name is None and not any(word in schema for word in ("minLength", "maxLength")):
-        return str(schema.get("pattern", _KEY))
-    raise ArgumentError(
-        f"schema: propertyNames = {schema!r:.80} cannot be held; use plain strings or a Literal as keys"
-    )
-
-
-def _anything() -> Schema:
-    """Any JSON value two levels deep: what has no schema must still come to an end."""
-    leaves = [_string({}), _number("number", {}), {"type": "boolean"}, {"type": "null"}]
-    inner: Schema = {"anyOf": leaves}
-    array = {"type": "array", "items": inner, "maxItems": MOST_ITEMS}
-    keyed = {"type": "object", "patternProperties": {_KEY: inner}, "additionalProperties": False}
-    return {"anyOf": [*leaves, array, {**keyed, "maxProperties": MOST_ITEMS}]}
-
-
-class _Exact(GenerateJsonSchema):
-    """Pydantic's generator, where its schemas allow more than its validation."""
-
-    ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]
-
-    def decimal_schema(self, schema: Any) -> Schema:
-        words = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-        made: Schema = {"type": "number"} | {word: float(schema[k]) for k, word in words.items() if k in schema}
-        places = schema.get("decimal_places")
-        if "max_digits" in schema or "multiple_of" in schema:
-            raise ArgumentError(
-                "a Decimal with max_digits or multiple_of cannot be held; use decimal_places and bounds"
-            )
-        return made if places is None else {**made, "multipleOf": 10.0**-places}
-
-    def dict_schema(self, schema: Any) -> Schema:
-        made = super().dict_schema(schema)
-        keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
-        if keys and "patternProperties" not in made:
-            made["propertyNames"] = keys
-        return made
-
-    def datetime_schema(self, schema: Any) -> Schema:
-        made = _unbounded(super().datetime_schema, schema)
-        zone = schema.get("tz_constraint")
-        return made if zone is None else {**made, "pattern": "Z$" if zone == "aware" else "[0-9]$"}
-
-    def date_schema(self, schema: Any) -> Schema:
-        return _unbounded(super().date_schema, schema)
-
-    def time_schema(self, schema: Any) -> Schema:
-        return _unbounded(super().time_schema, schema)
-
-    def timedelta_schema(self, schema: Any) -> Schema:
-        return _unbounded(super().timedelta_schema, schema)
-
-
-def _unbounded(make: Callable[[Any], Schema], schema: Any) -> Schema:
-    if found := [k for k in ("ge", "gt", "le", "lt", "now_op") if k in schema]:
-        raise ArgumentError(
-            f"{schema['type']} with {found[0]} = {schema[found[0]]!r} cannot be held; check it afterwards"
-        )
-    return make(schema)
+def _refused(schema: object, why: str) -> ArgumentError:
+    return ArgumentError(f"schema {json.dumps(schema, default=str)[:120]}: {why}")

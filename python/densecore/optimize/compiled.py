@@ -140,7 +140,7 @@ def compile(  # noqa: A001  (the word of DSPy's optimisers)
         "select": choosing.facts,
         "model": lms.facts(answering),
         "teacher": None if teaching is None else lms.facts(teaching),
-        "adapter": type(how).__name__,
+        "adapter": type(how).__qualname__,  # a DenseAdapter is called ChatAdapter, for DSPy's sake
         "versions": optimisers.versions(optimiser),
     }
     shown = Progress(progress)

@@ -23,7 +23,7 @@ _WHY = {
     "no working": "There is no calculation to follow: every step should be written as an equation.",
     "too long": "The answer holds the right words among others: it should be those words alone.",
     "overlap": "The answer shares some words with the right one, but is not it.",
-    "wrong": "The answer is another one.",
+    "another answer": "The answer is another one.",
 }
 
 

@@ -53,7 +53,7 @@ class Run:
         self.about, self.task, self.folder, self.progress = about, task, folder, progress
         self.stopped: str | None = "unfinished"
         """Why the optimiser did not come to its end; None where it did."""
-        self._began = time.monotonic()
+        self._began, self._seconds = time.monotonic(), 0.0
         deadline = None if minutes is None else self._began + 60 * minutes
         facts = {
             "command": shlex.join(["python", *sys.orig_argv[1:]]),
@@ -126,7 +126,7 @@ class Run:
     def _write(self) -> None:
         place = self._place(PROGRAM)
         if place is not None and self.trials.best is not None:
-            facts = self.about
+            facts, self._seconds = self.about, round(time.monotonic() - self._began, 1)
             saved.save(place, self.program(), facts["program"], self.task, facts["settings"], self.provenance())
 
     def program(self) -> dspy.Module:
@@ -148,7 +148,7 @@ class Run:
             "start_score": whole[0].score if whole else None,
             "candidates": [trial.score for trial in whole],
             "language_models": self.answers.usage,
-            "seconds": round(time.monotonic() - self._began, 1),
+            "seconds": self._seconds,
             "command": self.answers.lines.head["command"],
             "started": self.answers.lines.head["started"],
         }
