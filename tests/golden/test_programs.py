@@ -168,6 +168,7 @@ class TestHiddenStates:
         with dspy.context(lm=lm), metered() as meter:
             found = program(**question())
         assert (found.answer, found.latent_steps) == (answer, thought.usage.latent_steps)
+        assert found.thought == OPENING + lm.dense.detokenize(thought.ids, special=False)
         assert meter.latent_steps == thought.usage.latent_steps
         assert 0 < meter.emitted_tokens <= 10
         assert meter.positions > thought.context.length

@@ -72,14 +72,18 @@ class PlanSolve(dspy.Module):  # type: ignore[misc]
         )  # its instructions and demonstrations; it is never asked for text
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
-        """Think, then answer."""
+        """Think, then answer.
+
+        The prediction's ``thought`` is what the likeliest tokens of the steps spell, for the reader of an error analysis.
+        """
         model = dense_model()
         question = PlainAdapter().format(self.plan.signature, self.plan.demos, inputs)
         thought = self._think(model, question)
         context = thought.context if self.hand_over == "context" else self._read(model, question, thought)
         found = context.generate(f"\n{MARK} ", max_tokens=self.answer_tokens, stop="\n")
         record(found.usage)
-        return dspy.Prediction(answer=found.text.strip(), latent_steps=thought.usage.latent_steps)
+        spelt = OPENING + model.detokenize(thought.ids, special=False)
+        return dspy.Prediction(thought=spelt, answer=found.text.strip(), latent_steps=thought.usage.latent_steps)
 
     def _think(self, model: Model, question: list[dict[str, Any]]) -> Thought:
         mark = model.tokenize(MARK)
