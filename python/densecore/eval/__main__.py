@@ -181,12 +181,15 @@ def _journal(options: argparse.Namespace, name: str) -> Any:
 def _show(options: argparse.Namespace, journals: Sequence[Any], title: str, *, compared: bool) -> None:
     from densecore.report import Prices, compare, page, plots, summary, table
 
+    from . import choice
+
     prices = Prices.read(options.prices) if options.prices else Prices()
     pairs = [compare(journals[0], other) for other in journals[1:]] if compared else []
     folder = Path(options.out)
     if not options.compare:
         summary.write(folder / f"{title}.json", journals, keep=True, prices=prices)
-    place = page.write(folder / f"{title}.html", journals, prices=prices, comparisons=pairs)
+    own = journals[0].header.run if len(journals) == 1 else title
+    place = page.write(choice.place(folder, own).with_suffix(".html"), journals, prices=prices, comparisons=pairs)
     if options.json:
         print(json.dumps(summary.document(journals, prices), indent=1))
     else:
