@@ -9,7 +9,7 @@ import dspy
 
 from densecore.dspy import response
 from densecore.dspy.engine import MAX_TOKENS, DenseEngine
-from densecore.dspy.fields import grammar
+from densecore.dspy.fields import LINE_ENDS, grammar
 from densecore.form import Lark
 
 
@@ -71,6 +71,32 @@ class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
             lark, closers, is_open = grammar(processed, _tools(inputs), most)
             lm_kwargs["response_format"] = response.wrap(Lark(lark, closers), is_open=is_open)
         return processed
+
+    def _call_postprocess(
+        self,
+        processed_signature: type[dspy.Signature],
+        original_signature: type[dspy.Signature],
+        outputs: list[Any],
+        lm: dspy.BaseLM,
+        lm_kwargs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """DSPy's own; texts hold no unusual ends of lines, so where ours have one it stands in JSON."""
+        if _is_ours(lm):
+            outputs = [_escaped(output) for output in outputs]
+        found: list[dict[str, Any]] = super()._call_postprocess(
+            processed_signature, original_signature, outputs, lm, lm_kwargs
+        )
+        return found
+
+
+# Where such a character ends a line in JSON, DSPy would cut a string.
+_ESCAPES = str.maketrans({end: f"\\u{ord(end):04x}" for end in LINE_ENDS})
+
+
+def _escaped(output: Any) -> Any:
+    if isinstance(output, str):
+        return output.translate(_ESCAPES)
+    return {**output, "text": (output.get("text") or "").translate(_ESCAPES)}
 
 
 # Listeners of DSPy's streams know adapters by this name.

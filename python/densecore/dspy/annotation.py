@@ -55,6 +55,14 @@ class _Exact(GenerateJsonSchema):
         made, zone = _unbounded(super().datetime_schema, schema), schema.get("tz_constraint")
         return made if zone is None else {**made, "format": AWARE if zone == "aware" else NAIVE}
 
+    def complex_schema(self, schema: Any) -> Schema:
+        raise ArgumentError("a complex number has no JSON schema; use two numbers")
+
+    def url_schema(self, schema: Any) -> Schema:
+        if not {"http", "https"} <= set(schema.get("allowed_schemes", ("http", "https"))):
+            raise ArgumentError(f"a URL of {schema['allowed_schemes']} cannot be held; use http or a text")
+        return super().url_schema(schema)
+
     def date_schema(self, schema: Any) -> Schema:
         return _unbounded(super().date_schema, schema)
 

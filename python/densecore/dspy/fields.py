@@ -21,7 +21,7 @@ from dspy.adapters.utils import parse_value
 
 from densecore.dspy.annotation import of_type
 from densecore.dspy.formats import PLAIN_FORMATS
-from densecore.dspy.schema import ODD, Rules, quoted, regex
+from densecore.dspy.schema import Rules, quoted, regex
 from densecore.errors import ArgumentError
 
 # Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
@@ -31,7 +31,10 @@ ROOM_CHOICE = 16
 ROOM_MARKER = 16
 LEAST_TEXT = 16  # tokens of a free text before others, however little there is
 
+LINE_ENDS = ("\x85", "\u2028", "\u2029")  # that JSON allows in strings as they are
 _SEPARATOR = r'"\n\n[[ ## "'
+# Control characters, and what ends a line in Python besides a line feed: DSPy reads line by line.
+ODD = rf"\x00-\x08\x0b-\x1f\x7f{''.join(LINE_ENDS)}"
 # Text that comes back as it was written: it begins with what is no space and nowhere holds "[[ #", as markers do. Said
 # without complements and intersections, which would cost the engine more than the text itself.
 _BRACKETS = rf"\[[^\[{ODD}]|\[\[+[^\[ {ODD}]"
@@ -146,7 +149,8 @@ def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
     args = get_args(kind)
     optional = not field.is_required()
     if kind is str or kind is dspy.Reasoning:
-        return Value(_constrained(field), ROOM_TEXT, terminal=True, text=True, open=True, optional=optional)
+        rule, room = _constrained(field)
+        return Value(rule, room, terminal=True, text=True, open=True, optional=optional)
     if origin in (Union, types.UnionType) and str in args and type(None) in args:
         # DSPy takes any such text for a str, "null" too: None is a field that is not there.
         return Value(text_rule(), ROOM_TEXT, terminal=True, text=True, open=True, optional=True)
@@ -221,8 +225,8 @@ def _spelling(value: Any, kind: Any) -> str:
     raise ArgumentError(f"the choice {value!r:.80} cannot be written so that DSPy reads it back; rename it")
 
 
-def _constrained(field: Any) -> str:
-    """A free text's terminal, with what pydantic would ask of it."""
+def _constrained(field: Any) -> tuple[str, int]:
+    """A free text's terminal, with what pydantic would ask of it, and its room."""
     asked = of_type(field.rebuild_annotation()) if field.annotation is str else {}
     parts = [text_rule()]
     least, most = asked.get("minLength", 0), asked.get("maxLength")
@@ -230,7 +234,7 @@ def _constrained(field: Any) -> str:
         parts.append(f"/(?s:.{{{max(1, least) - 1},{'' if most is None else most - 1}}})\\S/")
     if (pattern := asked.get("pattern")) is not None:
         parts.append(f"/{_searched(pattern)}/")
-    return " & ".join(parts)
+    return " & ".join(parts), ROOM_TEXT if most is None else min(most // 2, 2 * ROOM_TEXT)
 
 
 def _searched(pattern: str) -> str:

@@ -11,10 +11,11 @@ that would constrain a text but cannot be held is an error rather than ignored.
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from densecore.dspy.decimals import between
 from densecore.dspy.formats import ANY_STRING, FORMATS
 from densecore.errors import ArgumentError
 
@@ -24,10 +25,9 @@ MOST_ITEMS = 20  # of an array or of an object with free keys; a small model tha
 DIGITS = 12  # of a whole number without bounds
 DECIMALS = 6  # places behind the point
 
-# Control characters, and what ends a line in Python besides a line feed: what reads line by line would cut there.
-ODD = r"\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029"
-_FIRST = rf'(?:[^\s"\\{ODD}]|\\["\\])'  # of a string's characters, as JSON writes them
-_NEXT = rf'(?:[^\t\n"\\{ODD}]|\\["\\nt])'
+# Characters of a string as JSON writes them, for which the engine has its masks ready; of escapes the usual few.
+_NEXT = r'(?:[^"\\\x00-\x1f\x7f]|\\["\\nt])'
+_FIRST = r'(?:[^\s"\\\x00-\x1f\x7f]|\\["\\])'
 _KEY = rf'/"{_FIRST}{_NEXT}{{0,{LONGEST_KEY - 1}}}"/'
 _INTEGER = f"-?(?:0|[1-9][0-9]{{0,{DIGITS - 1}}})"
 _NUMBER = rf"{_INTEGER}(?:\.[0-9]{{1,{DECIMALS}}})?"
@@ -49,7 +49,7 @@ _KEYWORDS = {
 
 def quoted(text: str) -> str:
     """A text as a grammar writes it."""
-    return json.dumps(text, ensure_ascii=False)
+    return _text(text)
 
 
 def regex(pattern: str) -> str:
@@ -103,7 +103,7 @@ class _Reader:
             return self.reference(schema["$ref"])
         if "const" in schema or "enum" in schema:
             values = [schema["const"]] if "const" in schema else schema["enum"]
-            return f"({' | '.join(quoted(_written(value)) for value in values)})"
+            return f"({' | '.join(quoted(_text(value)) for value in values)})"
         for word in ("anyOf", "oneOf", "allOf"):
             if word in schema:
                 return self.combined(word, schema)
@@ -196,7 +196,7 @@ class _Reader:
         required = schema.get("required", [])
         if "minProperties" in schema or "maxProperties" in schema or set(required) - set(properties):
             raise _refused(schema, "numbers of properties, and required ones without a schema, cannot be held")
-        items = [(f"{quoted(_written(k) + ': ')} {self.node(v)}", k in required)
+        items = [(f"{quoted(_text(k) + ': ')} {self.node(v)}", k in required)
                  for k, v in properties.items()]  # fmt: skip
         # In their order; a comma stands before all but the first that is there.
         bare, after = '""', '""'
@@ -220,7 +220,7 @@ class _Reader:
         kind = schema.get("type", "string")
         if "const" in schema or "enum" in schema:
             names = [schema["const"]] if "const" in schema else schema["enum"]
-            return f"({' | '.join(quoted(_written(str(name))) for name in names)})"
+            return f"({' | '.join(quoted(_text(str(name))) for name in names)})"
         if kind == "integer" and not any(word in schema for word in _KEYWORDS["number"]):
             return f'/"{_INTEGER}"/'
         if kind == "string":
@@ -239,19 +239,33 @@ def _keyed(pairs: Mapping[str, str], least: int, most: int) -> str:
 
 
 def _number(schema: Mapping[str, Any]) -> str:
-    whole = schema["type"] == "integer" if "type" in schema else False
     bounds = {k: schema[k] for k in _KEYWORDS["number"] if schema.get(k) is not None}
-    if not bounds:
-        return f"/{_INTEGER if whole else _NUMBER}/"
-    largest = 10**DIGITS
-    made = {"type": "integer" if whole else "number", **bounds}
-    if not {"minimum", "exclusiveMinimum"} & set(bounds):
-        made["minimum"] = min(-largest, 10 * int(bounds.get("maximum", bounds.get("exclusiveMaximum", 0))))
-    if not {"maximum", "exclusiveMaximum"} & set(bounds):
-        made["maximum"] = max(largest, 10 * int(bounds.get("minimum", bounds.get("exclusiveMinimum", 0))))
-    if not whole:
-        made.setdefault("multipleOf", 10.0**-DECIMALS)  # has so many places: the only way to bound them
-    return f"%json {json.dumps(made)}"
+    step = bounds.pop("multipleOf", None)
+    is_whole = schema.get("type") == "integer" or (step is not None and step == int(step))
+    places = 0 if is_whole else DECIMALS
+    if step is not None and not is_whole:
+        places = round(-math.log10(step))
+        if not math.isclose(step, 10.0**-places):
+            raise _refused(schema, "of fractions only tenths, hundredths and so on can be held as multipleOf")
+    elif not bounds and step is None:
+        return f"/{_INTEGER if is_whole else _NUMBER}/"
+    least = max(bounds.get("minimum", -math.inf), bounds.get("exclusiveMinimum", -math.inf))
+    most = min(bounds.get("maximum", math.inf), bounds.get("exclusiveMaximum", math.inf))
+    above, below = least == bounds.get("exclusiveMinimum"), most == bounds.get("exclusiveMaximum")
+    if least == -math.inf:
+        least, above = -max(10**DIGITS, -10 * int(min(most, 0) if most != math.inf else 0)), True
+    if most == math.inf:
+        most, below = max(10**DIGITS, 10 * int(max(least, 0))), True
+    found = between(least, most, places, above=above, below=below)
+    if not found:
+        raise _refused(schema, f"there is no such number with {places} places")
+    if is_whole and step is not None and step != 1:
+        low, high = (
+            math.floor(least) + 1 if above else math.ceil(least),
+            math.ceil(most) - 1 if below else math.floor(most),
+        )
+        return f"%json {json.dumps({'type': 'integer', 'minimum': low, 'maximum': high, 'multipleOf': int(step)})}"
+    return f"/{found}/"
 
 
 def _string(schema: Mapping[str, Any]) -> str:
@@ -274,10 +288,8 @@ def _string(schema: Mapping[str, Any]) -> str:
     return f'/"{written}"/' if least else f'/"(?:{written})?"/'
 
 
-def _written(value: object) -> str:
-    """A constant as JSON; ASCII alone where it holds what would end a line."""
-    text = json.dumps(value, ensure_ascii=False)
-    return json.dumps(value) if re.search(f"[{ODD}]", text) else text
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _refused(schema: object, why: str) -> ArgumentError:
