@@ -193,16 +193,21 @@ def test_constraints_of_texts_are_kept(small: Pair) -> None:
         assert 0 < ask(small.ours, asking(float, gt=0, le=0.5), 200, seed).value <= 0.5
 
 
-def test_what_is_optional_may_be_left_out(small: Pair) -> None:
-    asked = dspy.Signature({"question": (str, dspy.InputField()), "note": (str | None, dspy.OutputField()),
-                            "more": (str, dspy.OutputField(default="none", max_length=9)),
+@pytest.mark.parametrize(("kind", "field", "absent"), [(str | None, {}, None), (str, {"default": "none"}, "none")])
+def test_what_is_optional_may_be_left_out(small: Pair, kind: Any, field: dict[str, Any], absent: Any) -> None:
+    asked = dspy.Signature({"question": (str, dspy.InputField()), "note": (kind, dspy.OutputField(**field)),
                             "truth": (bool, dspy.OutputField())}, "Answer.")  # fmt: skip
-    found = [ask(small.ours, asked, 120, seed) for seed in np.random.default_rng().integers(0, 1 << 30, 24).tolist()]
-    assert {type(f.truth) for f in found} == {bool}
-    assert {f.note is None for f in found} == {True, False}
-    assert {f.more == "none" for f in found} == {True, False}
-    last = asked.delete("truth")
-    assert all(ask(small.ours, last, 120, seed).more for seed in range(4))
+    seen: set[bool] = set()
+    for seed in np.random.default_rng().integers(0, 1 << 30, 60).tolist():
+        found = ask(small.ours, asked, 120, seed, temperature=2.0)
+        assert type(found.truth) is bool, f"seed {seed}"
+        assert found.note == absent or is_text(found.note), f"seed {seed}: {found.note!r}"
+        seen.add(found.note == absent)
+        if len(seen) == 2:
+            break
+    assert len(seen) == 2
+    last = ask(small.ours, asked.delete("truth"), 120, temperature=2.0).note
+    assert last == absent or is_text(last)
 
 
 def test_texts_come_back_as_they_were_written() -> None:
@@ -248,6 +253,15 @@ def test_numbers_lie_between_their_bounds() -> None:
                 text,
             )
         assert not any(rule.fullmatch(text) for text in ("-0", "01", "1.", ".5", "-0.0"))
+
+
+def test_ends_of_lines_within_json_are_not_ends_of_fields(smol: Any) -> None:
+    """JSON may hold them as they are, and DSPy reads line by line."""
+    asked, said = asking(list[str]), "a\u2028[[ ## last ## ]]\x85b"
+    written = f'[[ ## value ## ]]\n["{said}"]\n\n[[ ## last ## ]]\nend'
+    lm = bridge.DenseLM(smol, cache=False)
+    found = bridge.DenseAdapter()._call_postprocess(asked, asked, [written, {"text": written}], lm, {})
+    assert [(one["value"], one["last"]) for one in found] == [([said], "end")] * 2
 
 
 def test_dates_are_those_of_the_calendar() -> None:
