@@ -28,6 +28,7 @@ bridge = pytest.importorskip("densecore.dspy", reason="the extra `dspy`")
 fields = pytest.importorskip("densecore.dspy.fields", reason="the extra `dspy`")
 decimals = pytest.importorskip("densecore.dspy.decimals", reason="the extra `dspy`")
 formats = pytest.importorskip("densecore.dspy.formats", reason="the extra `dspy`")
+schema = pytest.importorskip("densecore.dspy.schema", reason="the extra `dspy`")
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +94,8 @@ def all_are(kind: type) -> Callable[[Any], bool]:
     return lambda values: all(type(value) is kind for value in values)
 
 
+AT_LEAST_ONE = pydantic.Field(min_length=1)
+
 # name -> annotation, what each value must be, judged by hand
 TYPES: dict[str, tuple[Any, Callable[[Any], bool]]] = {
     "text": (str, is_text),
@@ -108,15 +111,18 @@ TYPES: dict[str, tuple[Any, Callable[[Any], bool]]] = {
     "tone": (Tone, lambda v: isinstance(v, Tone)),
     "texts": (list[str], all_are(str)),
     "tables": (list[list[int]], lambda v: all(all_are(int)(row) for row in v)),
-    "counts": (dict[str, int], lambda v: all_are(int)(v.values()) and all(is_text(key.strip()) for key in v)),
+    "counts": (
+        Annotated[dict[str, int], AT_LEAST_ONE],
+        lambda v: all_are(int)(v.values()) and all(is_text(key.strip()) for key in v),
+    ),
     "share": (Annotated[float, pydantic.Field(gt=0, lt=0.25)], lambda v: 0 < v < 0.25),
     "price": (
         Annotated[decimal.Decimal, pydantic.Field(ge=-1, decimal_places=2)],
         lambda v: v >= -1 and v * 100 % 1 == 0,
     ),
     "dozens": (Annotated[int, pydantic.Field(ge=-30, lt=50, multiple_of=12)], lambda v: v in range(-24, 50, 12)),
-    "named": (dict[Literal["one", "two"], float], lambda v: set(v) <= {"one", "two"}),
-    "numbered": (dict[int, str], lambda v: all_are(int)(v) and all_are(str)(v.values())),
+    "named": (Annotated[dict[Literal["one", "two"], float], AT_LEAST_ONE], lambda v: {"one", "two"} >= set(v) != set()),
+    "numbered": (Annotated[dict[int, str], AT_LEAST_ONE], lambda v: all_are(int)(v) and all_are(str)(v.values())),
     "open": (dict[str, Any], lambda v: type(v) is dict),
     "any": (Any, lambda v: True),
     "list": (list, lambda v: type(v) is list),
@@ -253,6 +259,15 @@ def test_numbers_lie_between_their_bounds() -> None:
                 text,
             )
         assert not any(rule.fullmatch(text) for text in ("-0", "01", "1.", ".5", "-0.0"))
+
+
+def test_blank_is_no_text() -> None:
+    string = re.compile(schema.Rules().schema({"type": "string"})[1:-1])
+    for blank in ("", " ", "\n", " \t\n", "\u3000", "\u2028"):
+        assert re.fullmatch(fields._TEXT, blank) is None, repr(blank)
+        assert string.fullmatch(f'"{blank}"') is None, repr(blank)
+    assert string.fullmatch('"a \\"b\\""')
+    assert re.compile(schema.Rules().schema({"type": "string", "minLength": 0})[1:-1]).fullmatch('""')
 
 
 def test_ends_of_lines_within_json_are_not_ends_of_fields(smol: Any) -> None:
