@@ -74,6 +74,38 @@ class TestRun:
         assert not found[3].correct
         assert found[4].correct
 
+    @pytest.mark.parametrize("rows", [3, 40])
+    def test_a_run_whose_answers_all_raise_is_given_up_and_keeps_none(self, tmp_path: Path, rows: int) -> None:
+        def rule(turns: list[str]) -> str:
+            raise PermissionError("no such key")
+
+        made = begin(tmp_path, rule)
+        with pytest.raises(errors.DenseCoreError, match=r"all of its \d+ answers raised.*no such key"):
+            evaluation.take_turns([made], data.load("problems", "dev", limit=rows), threads=2)
+        made.journal.close()
+        assert len(made.lm.engine.asked) <= 20
+        assert not Journal.read(made.journal.path).examples
+        assert len(Journal.read(run(tmp_path).journal.path).examples) == len(ROWS), "it can go on"
+
+    def test_first_answers_that_raise_are_kept_once_one_does_not(self, tmp_path: Path) -> None:
+        def rule(turns: list[str]) -> str:
+            if any(row.question in turns[-1] for row in ROWS[:4]):
+                raise RuntimeError("broken here")
+            return solve(turns)
+
+        found = Journal.read(run(tmp_path, rule).journal.path).examples
+        assert [bool(each.error) for each in found] == [True] * 4 + [False] * 8
+
+    def test_last_answers_that_raise_are_kept_where_a_start_before_had_others(self, tmp_path: Path) -> None:
+        def rule(turns: list[str]) -> str:
+            raise RuntimeError("broken here")
+
+        made = begin(tmp_path)
+        evaluation.take_turns([made], ROWS[:10], threads=2)
+        made.journal.close()
+        found = Journal.read(run(tmp_path, rule).journal.path).examples
+        assert [bool(each.error) for each in found] == [False] * 10 + [True] * 2
+
     def test_a_run_goes_on_where_it_was(self, tmp_path: Path) -> None:
         made = begin(tmp_path)
         evaluation.take_turns([made], ROWS[:5], threads=2)

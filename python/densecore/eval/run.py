@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,13 @@ import dspy
 
 from densecore.data import Row
 from densecore.dspy.meter import Meter, metered
+from densecore.errors import DenseCoreError
 from densecore.programs.task import Task, written
 from densecore.report import Example, Journal
+
+HOPELESS = 16
+"""Answers of which each raised, and the run is given up: a wrong key or a server that is not there is no result."""
+_UNREADABLE = "AdapterParseError"  # the model's own failure, which counts
 
 
 @dataclass
@@ -25,6 +31,13 @@ class Run:
     adapter: dspy.Adapter | None
     journal: Journal
     stopped: bool = field(default=False, compare=False)
+    _raised: list[Example] | None = field(default_factory=list, init=False, repr=False, compare=False)
+    """Answers that raised before any did not; none are kept once one did not."""
+    _turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if any(each.error is None for each in self.journal.examples):
+            self._raised = None
 
     @property
     def name(self) -> str:
@@ -70,11 +83,42 @@ class Run:
         )
 
     def work(self, index: int, row: Row, seen: Callable[[Example], None]) -> None:
-        """Answer one question and keep the answer, unless the run was stopped meanwhile."""
+        """Answer one question and keep the answer, unless the run was stopped meanwhile.
+
+        Raises:
+            DenseCoreError: The answers all raised so far, and they are many. None of them is kept.
+        """
         example = self.answer(index, row)
-        if not self.stopped:
-            self.journal.append(example)
-            seen(example)
+        with self._turn:
+            ready = self._ready(example)
+        for each in ready:
+            if not self.stopped:
+                self.journal.append(each)
+                seen(each)
+
+    def _ready(self, example: Example) -> list[Example]:
+        """What may be kept now that this answer is there."""
+        if self._raised is None:
+            return [example]
+        self._raised.append(example)
+        if example.error is None or example.error.startswith(_UNREADABLE):
+            ready, self._raised = self._raised, None
+            return ready
+        if len(self._raised) >= HOPELESS:
+            self.settle()
+        return []
+
+    def settle(self) -> None:
+        """Give up if the answers all raised so far, however few they are.
+
+        Raises:
+            DenseCoreError: They did.
+        """
+        if self._raised:
+            raise DenseCoreError(
+                f"{self.name}: all of its {len(self._raised)} answers raised, so it was given up and none was kept; "
+                f"the last: {self._raised[-1].error!s:.1000}"
+            )
 
 
 def _counts(meter: Meter, usage: Any) -> dict[str, int]:

@@ -29,12 +29,14 @@ def take_turns(
 
     Raises:
         StorageError: A journal could not be written.
+        DenseCoreError: All answers of a run raised: something is wrong with its language model, not with its answers.
     """
     try:
         for start in range(0, len(rows), piece):
             here = range(start, min(start + piece, len(rows)))
             for run in runs:
                 _answer(run, [(i, row) for i, row in run.missing(rows) if i in here], threads, seen)
+                run.settle()
     finally:
         for run in runs:
             run.stopped = True

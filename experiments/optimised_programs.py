@@ -1,0 +1,99 @@
+"""Optimisers on GSM8K and HotPotQA: what each makes of a program, judged where it was not chosen.
+
+Demonstrations come from training rows, candidates are chosen on SVAMP or on held-back HotPotQA rows; then what scored
+highest there, of all optimisers, answers the dev rows beside the programs that were not optimised. Needs the data
+(DENSECORE_DATA), the extra `optimize` and some hours on two cores; goes on where it was stopped.
+
+    python experiments/optimised_programs.py [gsm8k | hotpotqa ...] [--no-dev]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from densecore import data
+from densecore.eval.__main__ import main as evaluate
+from densecore.optimize.__main__ import main as optimise
+from densecore.report.record import machine
+from densecore.report.summary import replace_text
+
+FOLDER = Path("results/experiments/optimisers")
+SELECT_ROWS = {"gsm8k": 64, "hotpotqa": 50}
+DEV_ROWS = {"gsm8k": 500, "hotpotqa": 300}
+EVALUATIONS = 8
+JOBS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
+    "gsm8k": (
+        ("PlainChainOfThought", "bootstrap", ()),
+        ("PlainChainOfThought", "random", ()),
+        ("PlainChainOfThought", "mipro", ("num_candidates=4",)),
+        ("PlainChainOfThought", "gepa", ()),
+    ),
+    "hotpotqa": (
+        ("ZeroShot", "random", ()),
+        ("ZeroShot", "mipro", ("num_candidates=4",)),
+    ),
+}
+"""Set to programs, optimisers and what differs from their defaults."""
+
+
+def main() -> int:
+    """Compile, write down what came of it, judge the best on dev rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", metavar="set", help=f"of {', '.join(JOBS)} (default: all)")
+    parser.add_argument("--no-dev", action="store_true", help="choose only")
+    options = parser.parse_args()
+    for name in options.sets or JOBS:
+        compiled = []
+        for program, optimiser, settings in JOBS[name]:
+            folder = FOLDER / f"{name}-{program}-{optimiser}"
+            command = ["--set", name, "--program", program, "--optimiser", optimiser, "--out", str(folder)]
+            command += ["--select-rows", str(SELECT_ROWS[name]), "--evaluations", str(EVALUATIONS), "--threads", "64"]
+            if status := optimise([*command, *(part for each in settings for part in ("--option", each))]):
+                return status
+            compiled.append(folder / "program.json")
+            write(name, compiled)
+        best = max(compiled, key=lambda place: json.loads(place.read_text("utf-8"))["provenance"]["score"])
+        if not options.no_dev:
+            program = best.parent.name.split("-")[1]
+            command = ["--set", name, "--limit", str(DEV_ROWS[name]), "--module", program, "--load", str(best)]
+            command += ["--run", f"{name}-dev-{program}-optimised", "--out", f"results/experiments/{name}"]
+            if status := evaluate(command):
+                return status
+    return 0
+
+
+def write(name: str, compiled: list[Path]) -> None:
+    """The summary of a set's compiles: scores and what was chosen, rows of data sets by their ids alone."""
+    known = {row.question: row.id for row in data.load(name, "train")}
+    runs = []
+    for place in compiled:
+        record = json.loads(place.read_text("utf-8"))
+        chosen = {
+            predictor: {
+                "instructions": state["signature"]["instructions"],
+                "demonstrations": [demonstration(demo, known) for demo in state["demos"]],
+            }
+            for predictor, state in record["state"].items()
+        }
+        runs.append({"program": record["program"], "chosen": chosen, **record["provenance"]})
+    written = {"command": "python experiments/optimised_programs.py", "set": name, "machine": machine(), "runs": runs}
+    replace_text(FOLDER / f"{name}.json", json.dumps(written, indent=1, ensure_ascii=False) + "\n")
+
+
+def demonstration(demo: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
+    """Which row it is, whether the program worked it out itself, and a hash of its text."""
+    text = json.dumps(demo, sort_keys=True, ensure_ascii=False)
+    return {
+        "row": known.get(demo.get("question", "")),
+        "by_the_program": bool(demo.get("augmented")),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
