@@ -306,6 +306,16 @@ def test_a_long_thought_leaves_room(small: Pair) -> None:
     assert min(len(small.ours.tokenize(f.thought)) for f in found) < 450 - fields.ROOM_JSON
 
 
+def test_a_text_of_bounded_length_has_room_behind_a_thought(wide: Any) -> None:
+    """Though each of its characters is a token, as are those of markers, and the thought before it would go on for ever."""
+    asked = dspy.Signature("question -> t").append("n", dspy.OutputField(max_length=120), str)
+    for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
+        lm = bridge.DenseLM(wide, max_tokens=320, temperature=1.0, seed=seed, cache=False)
+        with dspy.context(lm=lm, adapter=bridge.DenseAdapter()):
+            found = dspy.Predict(asked)(question="What is it?")
+        assert lm.history[-1]["response"].finish_reason == "stop", (seed, found)
+
+
 @pytest.mark.parametrize(
     ("kind", "named"),
     [(Literal["a\u2028b"], "choice"), (Literal[1, "1"], "choice 1"), (list[pydantic.FutureDate], "now_op"), (complex, "complex"),

@@ -29,6 +29,7 @@ THREADS = 16
 TOKENS = 512
 TEMPERATURE = 0.8
 ROWS = 200  # of the task that is done both ways, at most one to five calls
+TASK_TOKENS = 96  # of its answers, either way: one word is asked for
 PACES = 9  # pairs of timed answers
 PACE_TOKENS = 192
 DEAREST = 0.1  # of the pace, what a form may cost
@@ -206,8 +207,8 @@ def both_ways(lm: Any) -> tuple[dict[str, Any], bool]:
         supports_response_schema = False
         supported_params = DenseEngine.supported_params - {"response_format"}
 
-    unheld = dspy.LM(lm.model, engine=Free(lm.dense), max_tokens=TOKENS, cache=False)
-
+    lm = lm.copy(max_tokens=TASK_TOKENS)
+    unheld = dspy.LM(lm.model, engine=Free(lm.dense), max_tokens=TASK_TOKENS, cache=False)
     kinds = Literal["money", "distance", "time", "things"]
     task = dspy_signature("problem -> asked", asked=kinds)
     program = dspy.Predict(task.with_instructions("What kind of number does the problem ask for?"))

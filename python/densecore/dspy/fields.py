@@ -226,7 +226,7 @@ def _spelling(value: Any, kind: Any) -> str:
 
 
 def _constrained(field: Any) -> tuple[str, int]:
-    """A free text's terminal, with what pydantic would ask of it, and its room."""
+    """A free text's terminal, with what pydantic would ask of it, and its room: figures take a token a character."""
     asked = of_type(field.rebuild_annotation()) if field.annotation is str else {}
     parts = [text_rule()]
     least, most = asked.get("minLength", 0), asked.get("maxLength")
@@ -234,7 +234,7 @@ def _constrained(field: Any) -> tuple[str, int]:
         parts.append(f"/(?s:.{{{max(1, least) - 1},{'' if most is None else most - 1}}})\\S/")
     if (pattern := asked.get("pattern")) is not None:
         parts.append(f"/{_searched(pattern)}/")
-    return " & ".join(parts), ROOM_TEXT if most is None else min(most // 2, 2 * ROOM_TEXT)
+    return " & ".join(parts), ROOM_TEXT if most is None else most
 
 
 def _searched(pattern: str) -> str:

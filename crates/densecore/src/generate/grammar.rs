@@ -135,8 +135,7 @@ impl Grammars {
         let closers: Vec<_> = closers.iter().map(String::as_str).chain(CLOSERS).map(spell).collect::<Result<_>>()?;
         let fillers: Vec<_> = FILLERS.into_iter().map(spell).collect::<Result<_>>()?;
         let ends = self.ends.clone().into();
-        let mut form =
-            Form { matcher, closers: closers.into(), fillers: fillers.into(), ends, ending: Vec::new(), watch: 0 };
+        let mut form = Form { matcher, closers: closers.into(), fillers: fillers.into(), ends, ending: None, watch: 0 };
         let Some(ending) = form.ending_of(form.matcher.clone(), LONGEST_ENDING)? else {
             return Err(refused("no short text of this form was found; give texts that lead to its end"));
         };
@@ -145,7 +144,7 @@ impl Grammars {
             return Err(Error::argument("max_tokens", budget, remedy));
         }
         form.watch = 4 * ending.len() + 128;
-        form.ending = ending;
+        form.ending = Some(ending);
         Ok(form)
     }
 }
@@ -175,8 +174,9 @@ pub(crate) struct Form {
     fillers: Arc<[Vec<u32>]>,
     /// Tokens that end an answer; the rules know the first.
     ends: Arc<[u32]>,
-    /// Tokens that would bring the answer to its end from here; kept up to date once `watch` tokens are left.
-    ending: Vec<u32>,
+    /// Tokens that would bring the answer to its end from here, where some are known; looked for at the beginning, and at
+    /// each token once `watch` are left.
+    ending: Option<Vec<u32>>,
     watch: usize,
 }
 
@@ -192,23 +192,29 @@ impl Form {
         let mask = self.matcher.compute_mask().map_err(refused)?;
         self.restrict(logits, &mask, scratch);
         let mut id = sampler.next(scratch);
-        if left <= self.watch {
+        if left > self.watch {
+            self.ending = None;
+        } else {
             let mut next = self.matcher.clone();
             take(&mut next, id, &self.ends)?;
-            // Forced tokens count: they are the beginning of the ending.
             if let Some(ending) = self.ending_of(next, left - 1)? {
-                self.ending = ending;
+                self.ending = Some(ending);
             } else {
                 // Nothing known ends that in time: on with what does, or here, if the answer may end here.
-                let ending = self.ending_of(self.matcher.clone(), left)?.unwrap_or_else(|| self.ending.clone());
-                id = ending.first().copied().unwrap_or(self.ends[0]);
-                self.ending = ending.get(1..).unwrap_or_default().to_vec();
+                if self.ending.is_none() {
+                    self.ending = self.ending_of(self.matcher.clone(), left)?;
+                }
+                if let Some(ending) = &mut self.ending {
+                    id = if ending.is_empty() { self.ends[0] } else { ending.remove(0) };
+                }
             }
         }
         take(&mut self.matcher, id, &self.ends)?;
         let mut ids = vec![id];
         if !self.is_over() {
             ids.extend(self.matcher.consume_ff_tokens());
+            // The ending began with what was forced, or spelt it otherwise.
+            self.ending = self.ending.take().and_then(|known| known.strip_prefix(&ids[1..]).map(<[u32]>::to_vec));
         }
         Ok(ids)
     }
