@@ -91,7 +91,7 @@ class FingerprintError(VectorError):
 
 
 class StateError(DenseCoreError, ValueError):
-    """An exported context that cannot be read back."""
+    """What was kept cannot be had back: an exported context, a state behind a handle, the model of a saved program."""
 
 
 class InsufficientMemoryError(DenseCoreError, MemoryError):

@@ -94,7 +94,33 @@ def test_rows_of_other_runs_stay_when_asked(tmp_path):
     assert [row["run"] for row in summary.write(place, [second])["rows"]] == ["a"]
 
 
-@pytest.mark.parametrize("held", ["{", "[]", '{"rows": 3}', '{"rows": [{}]}', '{"rows": [{"run": 1}]}'])
+def test_comparisons_of_other_pairs_stay_when_asked(tmp_path):
+    def pair(first, second):
+        runs = [outcomes(tmp_path / folder / f"{folder[0]}.jsonl", right) for folder, right in (first, second)]
+        compared = [report.compare(*runs)]
+        return summary.write(tmp_path / "all.json", runs, keep=True, comparisons=compared)["comparisons"]
+
+    pair(("a1", [1, 1, 0, 0]), ("b1", [1, 0, 1, 0]))
+    pair(("a2", [1, 1, 0, 0]), ("c2", [0, 0, 0, 0]))
+    found = pair(("a3", [1, 1, 1, 0]), ("b3", [1, 0, 1, 0]))
+    assert [(each["first"], each["second"], each["won"], each["lost"]) for each in found] == [
+        ("a", "b", 1, 0), ("a", "c", 2, 0),
+    ]  # fmt: skip
+    assert found[0]["changes"] == {"a": ["dev-1"], "b": []}
+    assert json.loads((tmp_path / "all.json").read_text())["comparisons"] == found
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        '{"rows": [], "comparisons": [{"first": "a"}]}',
+        "{",
+        "[]",
+        '{"rows": 3}',
+        '{"rows": [{}]}',
+        '{"rows": [{"run": 1}]}',
+    ],
+)
 def test_rows_are_kept_of_summaries_only(tmp_path, held):
     place = tmp_path / "all.json"
     place.write_text(held)

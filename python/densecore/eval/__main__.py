@@ -187,11 +187,11 @@ def _show(options: argparse.Namespace, journals: Sequence[Any], title: str, *, c
     pairs = [compare(journals[0], other) for other in journals[1:]] if compared else []
     folder = Path(options.out)
     if not options.compare:
-        summary.write(folder / f"{title}.json", journals, keep=True, prices=prices)
+        summary.write(folder / f"{title}.json", journals, keep=True, prices=prices, comparisons=pairs)
     own = journals[0].header.run if len(journals) == 1 else title
     place = page.write(choice.place(folder, own).with_suffix(".html"), journals, prices=prices, comparisons=pairs)
     if options.json:
-        print(json.dumps(summary.document(journals, prices), indent=1))
+        print(json.dumps(summary.document(journals, prices, pairs), indent=1))
     else:
         print(table.report(summary.rows(journals), prices, pairs))
         print(f"\nsummary: {folder / title}.json" if not options.compare else "")

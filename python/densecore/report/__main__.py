@@ -6,12 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 from densecore.errors import ArgumentError, DenseCoreError
 from densecore.report import page, plots, summary, table
-from densecore.report.compare import Comparison, compare
+from densecore.report.compare import compare
 from densecore.report.journal import Journal
 from densecore.report.prices import KEYS, Prices
 
@@ -79,28 +77,17 @@ def _show(options: argparse.Namespace) -> None:
     found = summary.rows(journals)
     compared = [compare(journals[0], other) for other in journals[1:]] if options.compare else []
     if options.json:
-        made = summary.document(journals, prices)
-        made["comparisons"] = [_record(each) for each in compared]
-        print(json.dumps(made, indent=1))
+        print(json.dumps(summary.document(journals, prices, compared), indent=1))
     else:
         print(table.report(found, prices, compared))
     if options.summary:
-        summary.write(options.summary, journals, keep=options.keep, prices=prices)
+        summary.write(options.summary, journals, keep=options.keep, prices=prices, comparisons=compared)
     if options.html:
         place = page.write(options.html, journals, prices=prices, comparisons=compared, title=options.title)
         print(f"page: {place}", file=sys.stderr)
     if options.plots:
         for place in plots.write(options.plots, found, prices=prices, kind=options.format):
             print(f"plot: {place}", file=sys.stderr)
-
-
-def _record(comparison: Comparison) -> dict[str, Any]:
-    made = asdict(comparison)
-    made["changes"] = [
-        {"id": change.first.id, "better": comparison.first if change.gained else comparison.second}
-        for change in comparison.changes
-    ]
-    return made
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from densecore.errors import DataError
 from densecore.metrics import mcnemar, paired_bootstrap
@@ -71,6 +72,14 @@ class Comparison:
             f"({100 * low:+.1f} to {100 * high:+.1f}), {self.won} won and {self.lost} lost of {self.n}, "
             f"McNemar p = {self.p:.3g}: {verdict}"
         )
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain JSON, questions by their ids alone."""
+        facts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        better: dict[str, list[str]] = {self.first: [], self.second: []}
+        for change in self.changes:
+            better[self.first if change.gained else self.second].append(change.first.id)
+        return {**facts, "changes": better}
 
 
 def compare(first: Journal, second: Journal, seed: int = SEED) -> Comparison:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from densecore.errors import DataError, StorageError
 from densecore.metrics import interval, paired_bootstrap
+from densecore.report.compare import Comparison
 from densecore.report.journal import Journal
 from densecore.report.record import EXACT, Example
 
@@ -170,7 +171,9 @@ def _busy(examples: Sequence[Example]) -> float:
     return total
 
 
-def document(journals: Sequence[Journal], prices: Prices | None = None) -> dict[str, Any]:
+def document(
+    journals: Sequence[Journal], prices: Prices | None = None, comparisons: Sequence[Comparison] = ()
+) -> dict[str, Any]:
     """The summary as JSON holds it; with ``prices``, what each run cost and how far it is from the aim."""
     from densecore.report import prices as money
 
@@ -183,42 +186,56 @@ def document(journals: Sequence[Journal], prices: Prices | None = None) -> dict[
         listed.append(_rounded(record))
     last = listed[-1] if listed else {}
     shared = ("command", "seed", "model", "model_hash", "quantisation", "machine", "versions", "started")
-    return {"format": FORMAT, **{name: last[name] for name in shared if name in last}, "rows": listed}
+    facts = {name: last[name] for name in shared if name in last}
+    compared = _rounded([each.record() for each in comparisons])
+    return {"format": FORMAT, **facts, "rows": listed, "comparisons": compared}
 
 
 def write(
-    path: str | os.PathLike[str], journals: Sequence[Journal], *, keep: bool = False, prices: Prices | None = None
+    path: str | os.PathLike[str],
+    journals: Sequence[Journal],
+    *,
+    keep: bool = False,
+    prices: Prices | None = None,
+    comparisons: Sequence[Comparison] = (),
 ) -> dict[str, Any]:
     """Write the summary as JSON, whole or not at all; gives back what was written.
 
-    ``keep`` leaves the rows of other runs that the file holds where they are.
+    ``keep`` leaves what the file holds of other runs where it is: rows, and comparisons of other pairs.
 
     Raises:
         DataError: Journals that make no summary, or a file to keep rows of that is none.
         StorageError: The file cannot be read or written.
     """
-    place, made = Path(path), document(journals, prices)
+    place, made = Path(path), document(journals, prices, comparisons)
     if keep and place.exists():
-        ours = {each["run"]: each for each in made["rows"]}
-        held = _held(place)
-        known = {each["run"] for each in held}
-        made["rows"] = [ours.get(each["run"], each) for each in held] + [
-            each for name, each in ours.items() if name not in known
-        ]
+        for listed, names in (("rows", ("run",)), ("comparisons", ("first", "second"))):
+            made[listed] = _merged(_held(place, listed, names), made[listed], names)
     replace_text(place, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     return made
 
 
-def _held(place: Path) -> list[dict[str, Any]]:
+def _merged(held: list[dict[str, Any]], ours: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """What is held, ours in the place of those of the same name, and ours that are new behind them."""
+    found = {tuple(each[name] for name in names): each for each in held}
+    found |= {tuple(each[name] for name in names): each for each in ours}
+    return list(found.values())
+
+
+def _held(place: Path, name: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A list of the summary that is there, each item with the names it is known by."""
     try:
-        listed = json.loads(place.read_bytes())["rows"]
-        whole = isinstance(listed, list) and all(isinstance(each["run"], str) for each in listed)
+        document = json.loads(place.read_bytes())
+        listed = document["rows"] if name == "rows" else document.get(name, [])
+        whole = isinstance(listed, list) and all(isinstance(each[key], str) for each in listed for key in names)
     except OSError as error:
         raise StorageError(f"cannot read the summary {place}: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{place} is no summary ({error!r}): choose another name, or do not keep its rows") from error
     if not whole:
-        raise DataError(f"{place} is no summary (its rows have no run): choose another name, or do not keep its rows")
+        raise DataError(
+            f"{place} is no summary (its {name} have no {names[0]}): choose another name, or do not keep its rows"
+        )
     return list(listed)
 
 
