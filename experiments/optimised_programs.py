@@ -57,9 +57,10 @@ def main() -> int:
                 return status
             compiled.append(folder / "program.json")
             write(name, compiled)
-        best = max(compiled, key=lambda place: json.loads(place.read_text("utf-8"))["provenance"]["score"])
         if not options.no_dev:
-            program = best.parent.name.split("-")[1]
+            records = {place: json.loads(place.read_text("utf-8")) for place in compiled}
+            best = max(records, key=lambda place, records=records: records[place]["provenance"]["score"])
+            program = records[best]["program"]
             command = ["--set", name, "--limit", str(DEV_ROWS[name]), "--module", program, "--load", str(best)]
             command += ["--run", f"{name}-dev-{program}-optimised", "--out", f"results/experiments/{name}"]
             if status := evaluate(command):

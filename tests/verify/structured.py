@@ -232,7 +232,8 @@ def both_ways(lm: Any) -> tuple[dict[str, Any], bool]:
 
     figures: dict[str, Any] = {"rows": len(rows)}
     passed = True
-    for name, program.demos in (("without_examples", []), ("with_examples", list(shots.values()))):
+    for name, demos in (("without_examples", []), ("with_examples", list(shots.values()))):
+        program.demos = demos
         free, held = answers(unheld, dspy.ChatAdapter()), answers(lm, DenseAdapter())
         right = [sum(a == unit(row.question) for a, row in zip(found, rows, strict=True)) for found in (free, held)]
         unparsed = [free.count(None), held.count(None)]

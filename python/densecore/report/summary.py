@@ -26,6 +26,8 @@ UNCLASSIFIED = "other"
 RAISED = "error"
 """The class of an example that ended in an error."""
 _DIGITS = 6
+_NAMED = {"rows": ("run",), "comparisons": ("first", "second")}
+"""The lists of a summary, and what each item of theirs is known by."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,8 @@ def write(
     """
     place, made = Path(path), document(journals, prices, comparisons)
     if keep and place.exists():
-        for listed, names in (("rows", ("run",)), ("comparisons", ("first", "second"))):
-            made[listed] = _merged(_held(place, listed, names), made[listed], names)
+        for name, held in _held(place).items():
+            made[name] = _merged(held, made[name], _NAMED[name])
     replace_text(place, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     return made
 
@@ -222,21 +224,22 @@ def _merged(held: list[dict[str, Any]], ours: list[dict[str, Any]], names: Seque
     return list(found.values())
 
 
-def _held(place: Path, name: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """A list of the summary that is there, each item with the names it is known by."""
+def _held(place: Path) -> dict[str, list[dict[str, Any]]]:
+    """The lists of the summary that is there, each item with the names it is known by."""
     try:
         document = json.loads(place.read_bytes())
-        listed = document["rows"] if name == "rows" else document.get(name, [])
-        whole = isinstance(listed, list) and all(isinstance(each[key], str) for each in listed for key in names)
+        found = {"rows": document["rows"], "comparisons": document.get("comparisons", [])}
+        whole = all(
+            isinstance(listed, list) and all(isinstance(each[key], str) for each in listed for key in _NAMED[name])
+            for name, listed in found.items()
+        )
     except OSError as error:
         raise StorageError(f"cannot read the summary {place}: {error.strerror}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{place} is no summary ({error!r}): choose another name, or do not keep its rows") from error
     if not whole:
-        raise DataError(
-            f"{place} is no summary (its {name} have no {names[0]}): choose another name, or do not keep its rows"
-        )
-    return list(listed)
+        raise DataError(f"{place} is no summary (its rows have no run): choose another name, or do not keep its rows")
+    return found
 
 
 def replace_text(place: Path, text: str) -> None:
