@@ -284,7 +284,7 @@ def test_other_language_models_of_dspys_are_kept_too(monkeypatch: pytest.MonkeyP
 
 def test_a_dense_engine_stays_one() -> None:
     """What adapters and programs have for our engine, they must have for it where its answers are kept."""
-    from densecore.dspy import DenseAdapter, DenseEngine, DenseLM
+    from densecore.dspy import DenseAdapter, DenseLM
     from densecore.optimize.answers import Answers
     from densecore.optimize.lines import Lines
 
@@ -292,7 +292,7 @@ def test_a_dense_engine_stays_one() -> None:
     answers = Answers(Lines(None, "answers", {}))
     kept = answers.keeper(lm)
     assert isinstance(kept, DenseLM)
-    assert isinstance(kept.engine, DenseEngine)
+    assert kept.engine.holds_grammar
     assert kept.dense is lm.dense
     assert copy.deepcopy(kept.engine) is kept.engine is kept.copy(temperature=1.0).engine
     with dspy.context(lm=kept, adapter=DenseAdapter()):

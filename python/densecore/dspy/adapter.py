@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 
 from densecore.dspy import response
-from densecore.dspy.engine import MAX_TOKENS, DenseEngine
+from densecore.dspy.engine import MAX_TOKENS
 from densecore.dspy.fields import LINE_ENDS, grammar
 from densecore.form import Lark
 
@@ -104,7 +104,7 @@ DenseAdapter.__name__ = "ChatAdapter"
 
 
 def _is_ours(lm: dspy.BaseLM) -> bool:
-    return isinstance(getattr(lm, "engine", None), DenseEngine)
+    return getattr(getattr(lm, "engine", None), "holds_grammar", False) is True
 
 
 def _tools(inputs: Mapping[str, Any]) -> dict[str, dspy.Tool]:

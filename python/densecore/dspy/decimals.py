@@ -24,14 +24,24 @@ def between(
         above: Leave the lower bound itself out.
         below: Leave the upper bound itself out.
     """
-    # All such numbers are whole numbers of tenths, hundredths and so on, so an open bound is a closed one beside it.
-    low, high = _exact(least) * 10**places, _exact(most) * 10**places
-    first = math.floor(low) + 1 if above else math.ceil(low)
-    last = math.ceil(high) - 1 if below else math.floor(high)
+    first, last = units(least, most, places, above=above, below=below)
     found = _natural(max(0, first), last, places)
     if negative := _natural(max(1, -last), -first, places):  # zero has no sign
         found.append(f"-{_either(negative)}")
     return _either(found) if found else ""
+
+
+def units(
+    least: Fraction | float, most: Fraction | float, places: int, *, above: bool = False, below: bool = False
+) -> tuple[int, int]:
+    """The first and the last of those numbers, in units of the last place; the first is the greater if there are none.
+
+    >>> units(0.5, 2, 1, below=True)
+    (5, 19)
+    """
+    # All such numbers are whole numbers of tenths, hundredths and so on, so an open bound is a closed one beside it.
+    low, high = _exact(least) * 10**places, _exact(most) * 10**places
+    return math.floor(low) + 1 if above else math.ceil(low), math.ceil(high) - 1 if below else math.floor(high)
 
 
 def _exact(bound: Fraction | float) -> Fraction:

@@ -47,6 +47,8 @@ class DenseEngine:
     supports_function_calling = False
     supports_reasoning = False
     supports_response_schema = True
+    holds_grammar = True
+    """Whether a grammar in a request binds the answer, as our adapter's do."""
     supported_params = frozenset(
         {"temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "logprobs", "response_format"}
     )

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from densecore.dspy.decimals import between
+from densecore.dspy.decimals import between, units
 from densecore.dspy.formats import ANY_STRING, FORMATS
 from densecore.errors import ArgumentError
 
@@ -260,10 +260,7 @@ def _number(schema: Mapping[str, Any]) -> str:
     if not found:
         raise _refused(schema, f"there is no such number with {places} places")
     if is_whole and step is not None and step != 1:
-        low, high = (
-            math.floor(least) + 1 if above else math.ceil(least),
-            math.ceil(most) - 1 if below else math.floor(most),
-        )
+        low, high = units(least, most, 0, above=above, below=below)
         return f"%json {json.dumps({'type': 'integer', 'minimum': low, 'maximum': high, 'multipleOf': int(step)})}"
     return f"/{found}/"
 

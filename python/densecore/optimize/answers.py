@@ -155,17 +155,10 @@ def _key(request: lm15.Request) -> str:
 
 
 class _Keeping:
-    """An engine that asks ``inner`` what is not known yet. All else of it is the inner engine's, the class included.
-
-    Adapters and programs tell a ``DenseEngine`` from others, and a kept one must get what they have for it.
-    """
+    """An engine that asks ``inner`` what is not known yet. All else of it is the inner engine's."""
 
     def __init__(self, inner: Any, answers: Answers) -> None:
         self.inner, self.answers = inner, answers
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return type(self.inner)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """One answer."""
