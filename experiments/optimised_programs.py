@@ -38,7 +38,8 @@ JOBS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
     ),
     "hotpotqa": (
         ("ZeroShot", "random", ()),
-        ("ZeroShot", "mipro", FEW),
+        # A demonstration has four paragraphs: two of them are some 1,500 tokens that every question reads.
+        ("ZeroShot", "mipro", (*FEW, "--option", "max_bootstrapped_demos=2", "--option", "max_labeled_demos=2")),
     ),
 }
 """Set to programs, optimisers and what else the command is given."""

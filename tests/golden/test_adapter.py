@@ -94,7 +94,25 @@ def all_are(kind: type) -> Callable[[Any], bool]:
     return lambda values: all(type(value) is kind for value in values)
 
 
+class Strict(pydantic.BaseModel):
+    """Python's own types alone: a date is no text."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+
+    name: str
+    born: dt.date
+
+
+class Frank(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+
+    name: str
+    share: float
+    notes: list[str]
+
+
 AT_LEAST_ONE = pydantic.Field(min_length=1)
+STRIPPED = pydantic.StringConstraints(strip_whitespace=True, min_length=3, max_length=5)
 
 # name -> annotation, what each value must be, judged by hand
 TYPES: dict[str, tuple[Any, Callable[[Any], bool]]] = {
@@ -115,6 +133,8 @@ TYPES: dict[str, tuple[Any, Callable[[Any], bool]]] = {
         Annotated[dict[str, int], AT_LEAST_ONE],
         lambda v: all_are(int)(v.values()) and all(is_text(key.strip()) for key in v),
     ),
+    "stripped": (list[Annotated[str, STRIPPED]], lambda v: all(3 <= len(text.strip()) <= 5 for text in v)),
+    "frank": (Frank, lambda v: isinstance(v, Frank)),
     "share": (Annotated[float, pydantic.Field(gt=0, lt=0.25)], lambda v: 0 < v < 0.25),
     "price": (
         Annotated[decimal.Decimal, pydantic.Field(ge=-1, decimal_places=2)],
@@ -321,7 +341,8 @@ def test_a_text_of_bounded_length_has_room_behind_a_thought(wide: Any) -> None:
     [(Literal["a\u2028b"], "choice"), (Literal[1, "1"], "choice 1"), (list[pydantic.FutureDate], "now_op"), (complex, "complex"),
      (pydantic.Json, "contentMediaType"), (Callable, "JSON schema"), (tuple[int, ...] | None, None),
      (Annotated[set[int], pydantic.Field(min_length=2)], "uniqueItems"), (dict[bool, int], "keys"),
-     (Annotated[dict[str, int], pydantic.Field(min_length=2)], "minProperties"), (dict[float, int], "keys")],
+     (Annotated[dict[str, int], pydantic.Field(min_length=2)], "minProperties"), (dict[float, int], "keys"),
+     (Strict, "a strict date"), (list[Strict], "a strict date"), (Annotated[dt.time, pydantic.Strict()], "a strict time")],
     ids=str,
 )  # fmt: skip
 def test_what_cannot_be_held_is_refused_by_name(small: Pair, kind: Any, named: str | None) -> None:

@@ -123,6 +123,33 @@ def test_streams_and_coroutines(lm: Any) -> None:
     stream = lm.engine.stream(request)
     next(stream)
     stream.close()
+
+
+@pytest.mark.parametrize("moment", [0.02, 0.5])  # before the first token, and among them
+@pytest.mark.parametrize("way", ["complete", "stream"])
+def test_a_timeout_stops_the_model(lm: Any, way: str, moment: float) -> None:
+    from densecore.dspy.engine import AsyncDenseEngine
+    from densecore.dspy.meter import metered
+
+    engine = AsyncDenseEngine(lm.engine)
+    request = dspy.lm15.Request(model=lm.model, messages=(dspy.lm15.Message.user("Count to a thousand. " * 40),),
+                                config=dspy.lm15.Config(max_tokens=1500))  # fmt: skip
+
+    async def asked() -> None:
+        if way == "complete":
+            await engine.complete(request)
+            return
+        async for _ in engine.stream(request):
+            pass
+
+    async def limited() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asked(), moment)
+
+    with metered() as meter:
+        asyncio.run(limited())  # waits for its threads
+    assert meter.emitted_tokens < 500, "the answer went on"
+    assert lm("Say one.", max_tokens=4)
     assert lm("Hi", max_tokens=2)
 
 

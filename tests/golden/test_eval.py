@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,57 @@ class TestRun:
             raise PermissionError("no such key")
 
         made = begin(tmp_path, rule)
-        with pytest.raises(errors.DenseCoreError, match=r"all of its \d+ answers raised.*no such key"):
+        with pytest.raises(errors.DenseCoreError, match=r"its last \d+ answers all raised.*no such key"):
             evaluation.take_turns([made], data.load("problems", "dev", limit=rows), threads=2)
         made.journal.close()
         assert len(made.lm.engine.asked) <= 20
         assert not Journal.read(made.journal.path).examples
         assert len(Journal.read(run(tmp_path).journal.path).examples) == len(ROWS), "it can go on"
+
+    def test_a_server_that_dies_half_way_costs_no_answers(self, tmp_path: Path) -> None:
+        rows, answered = data.load("problems", "dev", limit=40), []
+
+        def dying(turns: list[str]) -> str:
+            answered.append(1)
+            if len(answered) > 7:
+                raise ConnectionError("refused")
+            return "#### 1"
+
+        made = begin(tmp_path, dying)
+        with pytest.raises(errors.DenseCoreError, match=r"goes on.*refused"):
+            evaluation.take_turns([made], rows, threads=2)
+        made.journal.close()
+        assert len(Journal.read(made.journal.path)) == 7
+        again = begin(tmp_path, lambda turns: "#### 1")
+        evaluation.take_turns([again], rows, threads=2)
+        again.journal.close()
+        found = Journal.read(again.journal.path).examples
+        assert (len(found), [each.error for each in found if each.error]) == (40, [])
+
+    def test_answers_that_cannot_be_read_are_the_models_own_failure(self, tmp_path: Path) -> None:
+        lm = answering(lambda turns: "no fields here")
+        made = evaluation.begin("ZeroShot", "problems", "dev", lm, tmp_path, model="test", adapter_name="chat")
+        evaluation.take_turns([made], data.load("problems", "dev", limit=20), threads=4)
+        made.journal.close()
+        assert len(Journal.read(made.journal.path)) == 20
+
+    def test_other_rows_under_the_same_ids_are_refused(self, tmp_path: Path) -> None:
+        made = begin(tmp_path)
+        evaluation.take_turns([made], ROWS[:2], threads=1)
+        rows = [replace(ROWS[0], question="Another one?"), *ROWS[1:]]
+        with pytest.raises(errors.DataError, match=r"another question.*Another one"):
+            evaluation.take_turns([begin(tmp_path / "b"), made], rows, threads=1)
+        made.journal.close()
+
+    def test_a_fresh_start_waits_for_the_other_to_end(self, tmp_path: Path) -> None:
+        made = begin(tmp_path)
+        evaluation.take_turns([made], ROWS[:2], threads=1)
+        with pytest.raises(errors.StorageError, match="being written"):
+            begin(tmp_path, fresh=True)
+        made.journal.close()
+        assert len(Journal.read(made.journal.path)) == 2
+        begin(tmp_path, fresh=True).journal.close()
+        assert len(Journal.read(made.journal.path)) == 0
 
     def test_first_answers_that_raise_are_kept_once_one_does_not(self, tmp_path: Path) -> None:
         def rule(turns: list[str]) -> str:
@@ -113,7 +159,7 @@ class TestRun:
         again = run(tmp_path)
         assert len(again.lm.engine.asked) == len(ROWS) - 5
         assert len(Journal.read(again.journal.path)) == len(ROWS)
-        with pytest.raises(errors.DataError, match="seed"):
+        with pytest.raises(errors.DataError, match=r"seed.*--fresh"):
             begin(tmp_path, seed=4)
 
     def test_programs_take_turns(self, tmp_path: Path) -> None:
@@ -176,8 +222,17 @@ class TestRun:
             )
 
 
+def model() -> str:
+    return str(real_path("smollm2-135m-instruct"))
+
+
+def named(program: str, **settings: Any) -> str:
+    """What the command calls a run of that model."""
+    return choice.run_name("problems", "dev", program, settings, model=model())
+
+
 def call(*arguments: str) -> int:
-    return command.main([*arguments, "--model", str(real_path("smollm2-135m-instruct")), "--quiet"])
+    return command.main([*arguments, "--model", model(), "--quiet"])
 
 
 @pytest.fixture(scope="class")
@@ -192,15 +247,16 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestCommand:
     def test_the_summary_has_its_rows(self, done: Path) -> None:
         held = json.loads((done / "problems-dev.json").read_text())
-        named = {row["run"]: row for row in held["rows"]}
-        assert set(named) == {"problems-dev-PlanSolve-steps=12", "problems-dev-PlainChainOfThought-tokens=24"}
-        for row in named.values():
+        rows = {row["run"]: row for row in held["rows"]}
+        assert set(rows) == {named("PlanSolve", steps=12), named("PlainChainOfThought", tokens=24)}
+        assert all(name.startswith("problems-dev-Pla") for name in rows)
+        for row in rows.values():
             assert row["n"] == 3
             assert 0 <= row["accuracy"] <= 1
             assert len(row["interval"]) == 2
             assert row["positions"] > 0
             assert row["seconds"] > 0
-        dense, text = named.values()
+        dense, text = rows.values()
         assert 0 < dense["latent_steps"] <= 12
         assert text["latent_steps"] == 0
         assert 0 < text["emitted_tokens"] <= 24
@@ -218,14 +274,14 @@ class TestCommand:
         assert "McNemar" in shown
 
     def test_two_runs_are_compared(self, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        names = ["problems-dev-PlanSolve-steps=12", "problems-dev-PlainChainOfThought-tokens=24"]
+        names = [named("PlanSolve", steps=12), named("PlainChainOfThought", tokens=24)]
         assert command.main(["--out", str(done), "--compare", *names]) == 0
         assert "McNemar" in capsys.readouterr().out
         assert command.main(["--out", str(done), "--compare", "nothing", "more"]) == 1
         assert "nothing.jsonl" in capsys.readouterr().err
 
     def test_fresh_answers_again(self, done: Path) -> None:
-        path = done / "problems-dev-ZeroShot.jsonl"
+        path = choice.place(done, named("ZeroShot"))
         again = ("--out", str(done), "--limit", "1", "--module", "ZeroShot", "--adapter", "chat", "--max-tokens", "8")
         assert call(*again) == 0
         before = Journal.read(path).examples[0].ended
@@ -253,6 +309,11 @@ class TestCommand:
             (["--module", "PlanSolve:mode"], "name=value"),
             (["--module", "PlanSolve:mode=loud"], "mixture, state, token"),
             (["--module", "PlanSolve:depth=3"], "depth"),
+            (["--module", "PlanSolve:name=3:task=4"], "name"),
+            (["--module", "ZeroShot,Plan"], "PlanSolve"),
+            (["--prices", "/nowhere/prices.json"], "nowhere"),
+            (["--fresh", "--load", "/nowhere/best.json", "--module", "ZeroShot"], "nowhere"),
+            (["--lm", "openai/x"], "--model"),
             (["--set", "gsm9k"], "gsm8k"),
             (["--split", "tset"], "test"),
             (["--limit", "0"], "limit"),
@@ -265,6 +326,25 @@ class TestCommand:
     ) -> None:
         assert call("--out", str(tmp_path), *arguments) in (1, 2)
         assert says in capsys.readouterr().err
+        assert not list(tmp_path.iterdir()), "a journal was begun"
+
+    @pytest.mark.parametrize("option", ["--threads", "--piece", "--max-tokens"])
+    @pytest.mark.parametrize("value", ["0", "-1", "x"])
+    def test_counts_are_counts(self, option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            call(option, value)
+        assert f"{option}: '{value}'" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("value", ["nan", "-1", "inf", "warm"])
+    def test_a_temperature_is_a_number(self, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            call("--temperature", value)
+        assert f"--temperature: '{value}'" in capsys.readouterr().err
+
+    def test_a_folder_that_cannot_be_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "file").write_text("")
+        assert call("--out", str(tmp_path / "file"), "--limit", "1", "--module", "ZeroShot") == 1
+        assert "cannot write the journal" in capsys.readouterr().err
 
     def test_bad_data_is_named_by_file_and_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert call("--set", "gsm8k", "--data", str(tmp_path / "none")) == 1
@@ -285,8 +365,8 @@ class TestCommand:
             "--module",
             "PlainChainOfThought:tokens=60",
         ]
-        asked += ["--model", str(real_path("smollm2-135m-instruct")), "--limit", "40", "--threads", "2"]
-        journal = tmp_path / "problems-dev-PlainChainOfThought-tokens-60.jsonl"
+        asked += ["--model", model(), "--limit", "40", "--threads", "2"]
+        journal = choice.place(tmp_path, named("PlainChainOfThought", tokens=60))
         process = subprocess.Popen(asked, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 120
         while time.monotonic() < until and process.poll() is None:
@@ -303,7 +383,7 @@ class TestCommand:
         subprocess.run([*asked[:-4], "--limit", limit, "--threads", "2"], check=True, capture_output=True)
         after = {each.id: each.ended for each in Journal.read(journal).examples}
         assert kept.items() <= after.items()
-        assert len(after) >= len(kept)
+        assert len(after) == len(kept) + 1
 
 
 def test_names_lead_to_files() -> None:

@@ -330,6 +330,35 @@ def test_a_file_that_is_none_of_a_run_is_refused(name: str, line: int, tmp_path:
             run("labeled", folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("trials.jsonl", "score", "hi"),
+        ("trials.jsonl", "score", None),
+        ("trials.jsonl", "score", 99.0),
+        ("trials.jsonl", "score", float("nan")),
+        ("trials.jsonl", "rows", [1]),
+        ("trials.jsonl", "state", 3),
+        ("answers.jsonl", "response", 5),
+        ("answers.jsonl", "response", {}),
+        ("answers.jsonl", "number", "first"),
+    ],
+)
+def test_a_record_that_cannot_be_is_refused(name: str, field: str, value: Any, tmp_path: Path) -> None:
+    run("labeled", folder=tmp_path)
+    head, record, *rest = lines(tmp_path / name)
+    (tmp_path / name).write_text("".join(json.dumps(each) + "\n" for each in (head, {**record, field: value}, *rest)))
+    with pytest.raises(errors.DataError, match=name):
+        run("labeled", folder=tmp_path)
+
+
+def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text("my notes, without a last line's end")
+    with pytest.raises(errors.DataError, match="my notes"):
+        run("labeled", folder=tmp_path)
+    assert (tmp_path / "answers.jsonl").read_text() == "my notes, without a last line's end"
+
+
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     def meanwhile(request: Any) -> None:
         with pytest.raises(errors.StorageError, match="being written by another run"):
@@ -391,6 +420,14 @@ def test_a_language_model_that_dies_ends_the_run(tmp_path: Path) -> None:
 
 def dead_now() -> None:
     raise OSError("the line is dead")
+
+
+@pytest.mark.parametrize("optimiser", ["labeled", "random"])
+def test_a_program_that_cannot_run_has_no_score(optimiser: str, tmp_path: Path) -> None:
+    with pytest.raises(errors.ArgumentError, match="hidden states need"):
+        run(optimiser, program="PlanSolve", folder=tmp_path)
+    assert not (tmp_path / "program.json").exists()
+    assert len(lines(tmp_path / "trials.jsonl")) == 1, "the head alone"
 
 
 def test_answers_that_cannot_be_read_are_wrong_answers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,6 +96,11 @@ class TestTasks:
         found = programs.QA.judge(HOTPOT, said)
         assert (found.correct, found.failure) == (correct, failure)
         assert found.score == pytest.approx(score)
+
+    def test_each_set_has_its_own_f1(self) -> None:
+        row = replace(HOTPOT, answers=("no",))
+        assert programs.QA.judge(row, "no, they are not").score == 0.0, "as HotPotQA's own script has it"
+        assert programs.QA.judge(replace(row, set="squad"), "no, they are not").score == pytest.approx(0.4)
 
     def test_a_question_is_given_the_passages_that_fit(self) -> None:
         example = programs.QA.example(HOTPOT)

@@ -65,6 +65,16 @@ def test_it_is_a_notebook_of_format_4(name):
 
 
 @every
+def test_its_output_is_of_the_model_it_names(name):
+    shown = "\n".join(strings([cell.outputs for cell in code(name)]))
+    assert "smollm" not in shown.lower()
+    assert "No summary is committed" not in shown
+    assert "Nothing to draw" not in shown
+    if name == "gsm8k_demo":
+        assert re.search(r"densecore/qwen2\.5[- ]coder[- ]1\.5b", shown, re.IGNORECASE)
+
+
+@every
 def test_its_settings_come_first_and_from_outside(name):
     settings = code(name)[0].source
     for variable in ("MODEL", "LIMIT", "SEED"):

@@ -34,6 +34,7 @@ class Broken(RuntimeError):
 def check() -> tuple[bool, dict[str, Any]]:
     """Resident memory once a second; its slope after the second minute."""
     import dspy
+    from dspy.utils.exceptions import AdapterParseError
 
     from densecore.dspy import DenseLM
 
@@ -64,7 +65,7 @@ def check() -> tuple[bool, dict[str, Any]]:
             try:
                 with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_json_adapter_fallback=False)):
                     program(question=question)
-            except Exception:  # so small a model seldom keeps the form
+            except AdapterParseError:  # so small a model seldom keeps the form
                 pass
             answered[number] += 1
         else:

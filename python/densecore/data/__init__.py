@@ -1,8 +1,9 @@
 """Data sets as rows: GSM8K, HotPotQA, SQuAD, SVAMP, and generated problems that need no download.
 
 Rows come from a local folder of JSON Lines files, named by ``folder=`` or ``DENSECORE_DATA``; the word ``hub`` in its
-place takes them from the Hugging Face hub, through the package ``datasets``. Splits are fixed: the same rows for
-everybody, from either source.
+place takes them from the Hugging Face hub, through the package ``datasets``. Splits are fixed for each source. A folder
+may hold other rows than the hub, a part of HotPotQA say, so a run compares with runs of the same source; a journal refuses
+to go on with other rows.
 
 ========  ======================================  ==================================================
 set       splits                                  for

@@ -21,7 +21,7 @@ class Row:
     """One question, alike for all sets.
 
     Attributes:
-        id: Unique within the set; the same row has the same id in every run and from every source.
+        id: Unique within the set; the same row has the same id in every run.
         question: The question, without surrounding white space.
         answers: Every accepted answer, at least one; repeated ones are listed once.
         solution: The worked solution as the set gives it, ``""`` if it gives none.

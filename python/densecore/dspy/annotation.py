@@ -17,6 +17,13 @@ from densecore.dspy.formats import AWARE, NAIVE
 from densecore.errors import ArgumentError
 
 Schema = dict[str, Any]
+STRIPPED = "x-stripped"
+"""Of a text whose blanks at both ends do not count, so that it should have none."""
+_CONVERTED = {
+    "bytes", "date", "datetime", "decimal", "enum", "frozenset", "multi-host-url", "set", "time", "timedelta", "tuple", "url",
+    "uuid",
+}  # fmt: skip
+"""Core schemas whose values are texts, numbers or lists in JSON, and are converted."""
 
 
 def of_type(annotation: Any) -> Schema:
@@ -33,6 +40,26 @@ class _Exact(GenerateJsonSchema):
     """Pydantic's generator, where its schemas allow more than its validation."""
 
     ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]
+
+    strict = False
+    """Within a model that takes values of Python's own types alone."""
+
+    def generate_inner(self, schema: Any) -> Schema:
+        kind = schema.get("type")
+        if kind in _CONVERTED and (schema.get("strict") or self.strict):
+            raise ArgumentError(f"a strict {kind} refuses what JSON can write; leave strict out")
+        return dict(super().generate_inner(schema))
+
+    def model_schema(self, schema: Any) -> Schema:
+        outer, self.strict = self.strict, bool(schema.get("config", {}).get("strict", self.strict))
+        try:
+            return super().model_schema(schema)
+        finally:
+            self.strict = outer
+
+    def str_schema(self, schema: Any) -> Schema:
+        made = super().str_schema(schema)
+        return {**made, STRIPPED: True} if schema.get("strip_whitespace") else made
 
     def decimal_schema(self, schema: Any) -> Schema:
         words = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}

@@ -85,18 +85,18 @@ class DenseEngine:
         """The engine that was saved."""
         return cls(state["model"], **state.get("options", {}))
 
-    def complete(self, request: lm15.Request) -> lm15.Response:
+    def complete(self, request: lm15.Request, cancel: Cancel | None = None) -> lm15.Response:
         """One answer."""
         try:
-            found = self.model.generate(_messages(request), **_options(request))
+            found = self.model.generate(_messages(request), cancel=cancel, **_options(request))
         except errors.DenseCoreError as error:
             _translate(error)
         record(found.usage)
         return _response(request, found, self.model)
 
-    def stream(self, request: lm15.Request) -> Iterator[Any]:
+    def stream(self, request: lm15.Request, cancel: Cancel | None = None) -> Iterator[Any]:
         """The same as events: a start, deltas as tokens come, an end. Closing the stream stops the model."""
-        cancel, options = Cancel(), _options(request)
+        cancel, options = cancel or Cancel(), _options(request)
         options.pop("logprobs", None)
         try:
             events = self.model.stream(_messages(request), cancel=cancel, **options)
@@ -117,7 +117,10 @@ class DenseEngine:
 
 
 class AsyncDenseEngine:
-    """The same for coroutines: the model computes in a thread, and the event loop goes on."""
+    """The same for coroutines: the model computes in a thread, and the event loop goes on.
+
+    A task that is cancelled, by a timeout say, stops the model at its next step.
+    """
 
     def __init__(self, engine: DenseEngine) -> None:
         self.engine = engine
@@ -136,17 +139,28 @@ class AsyncDenseEngine:
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         """One answer."""
-        return await asyncio.to_thread(self.engine.complete, request)
+        cancel = Cancel()
+        try:
+            return await asyncio.to_thread(self.engine.complete, request, cancel)
+        finally:
+            cancel.cancel()
 
     async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
         """The same as events."""
-        events = self.engine.stream(request)
-        end = object()
+        cancel, end = Cancel(), object()
+        events, step = self.engine.stream(request, cancel), None
         try:
-            while (event := await asyncio.to_thread(next, events, end)) is not end:
+            while True:
+                step = asyncio.ensure_future(asyncio.to_thread(next, events, end))
+                if (event := await asyncio.shield(step)) is end:
+                    return
                 yield event
         finally:
-            await asyncio.to_thread(events.close)  # type: ignore[attr-defined]
+            cancel.cancel()
+            if step is not None:  # the generator can be closed when no thread is in it any more
+                await asyncio.wait([step])
+                step.exception()
+            events.close()  # type: ignore[attr-defined]
 
     async def aclose(self) -> None:
         """Nothing to close: others may use the model."""

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from densecore.dspy.annotation import STRIPPED
 from densecore.dspy.decimals import between, units
 from densecore.dspy.formats import ANY_STRING, FORMATS
 from densecore.errors import ArgumentError
@@ -281,7 +282,11 @@ def _string(schema: Mapping[str, Any]) -> str:
         return regex(f'"(?:{FORMATS[name]})"')
     if most == 0:
         return '"\\"\\""'
-    written = f"{_FIRST}{_NEXT}{{{max(0, least - 1)},{most - 1}}}"
+    if schema.get(STRIPPED) and most > 1:  # begins and ends with what is no blank
+        rest = f"{_NEXT}{{{max(0, least - 2)},{most - 2}}}{_FIRST}"
+        written = f"{_FIRST}{rest}" if least > 1 else f"{_FIRST}(?:{rest})?"
+    else:
+        written = f"{_FIRST}{_NEXT}{{{max(0, least - 1)},{most - 1}}}"
     return f'/"{written}"/' if least else f'/"(?:{written})?"/'
 
 

@@ -13,12 +13,14 @@ from typing import Any
 
 from densecore import data
 from densecore.errors import ArgumentError, DenseCoreError
+from densecore.options import count, measure
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 MODULES = "PlanSolve,PromptPlanSolve,PlainChainOfThought"
+IN_TEXT = "PromptPlanSolve,PlainChainOfThought"
+"""The same for a language model that keeps its states to itself."""
 SET, LIMIT = "problems", 16
 """What no options mean: problems that need no download, as many as a laptop answers in some minutes."""
-MODEL = "qwen2.5-coder-1.5b-instruct"
 PATIENCE = 24 * 3600.0
 """Seconds a question may wait for memory: in an evaluation all of them have time."""
 _EPILOG = """\
@@ -49,18 +51,21 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--seed", type=int, default=0, help="of generated problems and of drawn answers (default: 0)")
     who = parser.add_argument_group("who answers")
     who.add_argument(
-        "--module", default=MODULES, metavar="NAME[:SETTING=VALUE...][,...]", help=f"programs (default: {MODULES})"
+        "--module", metavar="NAME[:SETTING=VALUE...][,...]", help=f"programs (default: {MODULES}; with --lm {IN_TEXT})"
     )
     who.add_argument("--load", metavar="FILE", help="the program as densecore.optimize saved it")
-    who.add_argument("--model", default=MODEL, help=f"name or path of a model computed here (default: {MODEL})")
+    who.add_argument(
+        "--model", metavar="NAME", help="name or path of a model computed here (default: Qwen2.5-Coder 1.5B)"
+    )
     who.add_argument("--lm", metavar="PROVIDER/NAME", help="a language model that DSPy reaches, instead")
+    who.add_argument("--api-base", metavar="URL", help="where a server answers for --lm, vLLM's say")
     who.add_argument("--adapter", default="dense", help="how DSPy's programs ask: dense, chat or json (default: dense)")
-    who.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default)")
-    who.add_argument("--max-tokens", type=int, metavar="N", help="of an answer (default: 512)")
+    who.add_argument("--temperature", type=measure, default=0.0, help="0 takes the likeliest token (default)")
+    who.add_argument("--max-tokens", type=count, metavar="N", help="of an answer (default: 512)")
     how = parser.add_argument_group("how")
-    how.add_argument("--threads", type=int, metavar="N", help="questions in work at a time (default: 64)")
+    how.add_argument("--threads", type=count, metavar="N", help="questions in work at a time (default: 64)")
     how.add_argument(
-        "--piece", type=int, metavar="N", help="questions of a program before the next's turn (default: 128)"
+        "--piece", type=count, metavar="N", help="questions of a program before the next's turn (default: 128)"
     )
     how.add_argument("--cache", action="store_true", help="let DSPy's cache answer what was asked before")
     how.add_argument("--run", metavar="NAME", help="of the run, where there is one program")
@@ -100,23 +105,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from densecore import models  # the rest is slow to import, and --help needs none of it
+    from densecore.report import Prices
 
     from . import choice
     from .progress import Progress
     from .turns import PIECE, THREADS, take_turns
 
     logging.getLogger("dspy").setLevel(logging.ERROR)  # an answer cut short shows in the journal
-    chosen = [_module(text) for text in options.module.split(",")]
+    chosen = [_module(text) for text in (options.module or (IN_TEXT if options.lm else MODULES)).split(",")]
     if len(chosen) > 1 and (options.run or options.load):
         raise ArgumentError("--run, --load: they are for one program; name it with --module")
+    if options.lm and options.model:
+        raise ArgumentError(
+            f"--model {options.model!r:.80}, --lm {options.lm!r:.80}: one of them answers; leave one out"
+        )
+    if options.api_base and not options.lm:
+        raise ArgumentError("--api-base: it is a server's address; say with --lm which model it has")
     name = options.set or SET
+    for program, settings in chosen:
+        choice.check(program, name, adapter_name=options.adapter, compiled=options.load, settings=settings)
+    if options.prices:
+        Prices.read(options.prices)
     limit = LIMIT if options.limit is None and name == SET else options.limit
     rows = data.load(name, options.split, folder=options.data, limit=limit, seed=options.seed)
+    model = options.lm or options.model or choice.MODEL
     if options.lm is None:
-        models.resolve(options.model)
+        models.resolve(model)
     lm = choice.language_model(
-        options.lm or options.model,
+        model,
         api=options.lm is not None,
+        api_base=options.api_base,
         temperature=options.temperature,
         max_tokens=options.max_tokens or choice.MAX_TOKENS,
         seed=options.seed,
@@ -126,9 +144,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     runs = []
     try:
         for program, settings in chosen:
-            label = options.run or choice.run_name(name, options.split, program, settings, options.load)
-            if options.fresh:
-                choice.place(options.out, label).unlink(missing_ok=True)
             runs.append(
                 choice.begin(
                     program,
@@ -136,12 +151,13 @@ def _evaluate(options: argparse.Namespace) -> None:
                     options.split,
                     lm,
                     options.out,
-                    model=options.lm or options.model,
-                    name=label,
+                    model=model,
+                    name=options.run,
                     adapter_name=options.adapter,
                     compiled=options.load,
                     settings=settings,
                     seed=options.seed,
+                    fresh=options.fresh,
                 )
             )
         progress = Progress(runs, len(rows), show=False if options.quiet else None)

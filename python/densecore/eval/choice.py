@@ -20,6 +20,8 @@ from densecore.report import Header, Journal
 
 from .run import Run
 
+MODEL = "qwen2.5-coder-1.5b-instruct"
+"""What computes unless the user says otherwise; a run of another one has it in its name."""
 MAX_TOKENS = 512
 """Of an answer of DSPy's own programs."""
 ADAPTERS = ("dense", "chat", "json")
@@ -30,16 +32,21 @@ def language_model(
     name: str,
     *,
     api: bool = False,
+    api_base: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = MAX_TOKENS,
     seed: int | None = None,
     cache: bool = False,
     **load: Any,
 ) -> dspy.LM:
-    """A model computed here, by catalogue name, hub id or path; with ``api``, one that DSPy reaches by that name."""
+    """A model computed here, by catalogue name, hub id or path; with ``api``, one that DSPy reaches by that name.
+
+    ``api_base`` is the address of a server that speaks such an API, vLLM's say.
+    """
     drawn = {} if seed is None or not temperature else {"seed": seed}
     if api:
-        return dspy.LM(name, temperature=temperature, max_tokens=max_tokens, cache=cache, **drawn)
+        there = {} if api_base is None else {"api_base": api_base}
+        return dspy.LM(name, temperature=temperature, max_tokens=max_tokens, cache=cache, **there, **drawn)
     return DenseLM(name, temperature=temperature, max_tokens=max_tokens, cache=cache, load=load or None, **drawn)
 
 
@@ -72,6 +79,7 @@ def begin(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     resume: bool = True,
+    fresh: bool = False,
 ) -> Run:
     """A run, new or gone on with, its journal open in ``folder``.
 
@@ -88,13 +96,14 @@ def begin(
         settings: Of the program.
         seed: Of the problems, and of drawn answers.
         resume: Go on with a journal that is there; otherwise it is an error.
+        fresh: Forget what is in it.
     """
     task = task_of(set_name)
     chosen = dict(settings or {})
     made, origin = _program(program, task, chosen, compiled)
     told = {"temperature": lm.kwargs.get("temperature"), "max_tokens": lm.kwargs.get("max_tokens")}
     header = Header.begin(
-        run=name or run_name(set_name, split, program, chosen, compiled),
+        run=name or run_name(set_name, split, program, chosen, compiled, model),
         set=set_name,
         split=split,
         program=program,
@@ -104,8 +113,20 @@ def begin(
         **_weights(lm, model),
     )
     held = place(folder, header.run)
-    held.parent.mkdir(parents=True, exist_ok=True)
-    return Run(made, task, lm, adapter(adapter_name), Journal.open(held, header, resume=resume))
+    return Run(made, task, lm, adapter(adapter_name), Journal.open(held, header, resume=resume, fresh=fresh))
+
+
+def check(
+    program: str,
+    set_name: str,
+    *,
+    adapter_name: str = "dense",
+    compiled: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise what :func:`begin` would of these, before a model is loaded or a journal is touched."""
+    adapter(adapter_name)
+    _program(program, task_of(set_name), dict(settings or {}), compiled)
 
 
 def place(folder: str | os.PathLike[str], run: str) -> Path:
@@ -118,15 +139,23 @@ def place(folder: str | os.PathLike[str], run: str) -> Path:
 
 
 def run_name(
-    set_name: str, split: str, program: str, settings: Mapping[str, Any], compiled: str | os.PathLike[str] | None = None
+    set_name: str,
+    split: str,
+    program: str,
+    settings: Mapping[str, Any],
+    compiled: str | os.PathLike[str] | None = None,
+    model: str = MODEL,
 ) -> str:
     """What a run is called unless the user says otherwise.
 
     >>> run_name("gsm8k", "dev", "PlanSolve", {"mode": "token"})
     'gsm8k-dev-PlanSolve-mode=token'
+    >>> run_name("gsm8k", "dev", "PlanSolve", {}, model="models/small.gguf")
+    'gsm8k-dev-PlanSolve-small'
     """
     more = [f"{name}={value}" for name, value in sorted(settings.items())]
-    return "-".join([set_name, split, program, *more, *([Path(compiled).stem] if compiled else [])])
+    other = [] if model == MODEL else [Path(model).name.removesuffix(".gguf")]
+    return "-".join([set_name, split, program, *more, *([Path(compiled).stem] if compiled else []), *other])
 
 
 def _program(

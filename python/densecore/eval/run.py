@@ -6,19 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import dspy
 
 from densecore.data import Row
 from densecore.dspy.meter import Meter, metered
-from densecore.errors import DenseCoreError
+from densecore.errors import DataError, DenseCoreError
 from densecore.programs.task import Task, written
 from densecore.report import Example, Journal
 
 HOPELESS = 16
-"""Answers of which each raised, and the run is given up: a wrong key or a server that is not there is no result."""
-_UNREADABLE = "AdapterParseError"  # the model's own failure, which counts
+"""Answers in a row of which each raised, and the run is given up: a server that is not there is no wrong answer."""
+_OWN = ("AdapterParseError", "ContextLengthError", "ContextWindowExceededError")  # the model's failures, which count
 
 
 @dataclass
@@ -31,13 +31,9 @@ class Run:
     adapter: dspy.Adapter | None
     journal: Journal
     stopped: bool = field(default=False, compare=False)
-    _raised: list[Example] | None = field(default_factory=list, init=False, repr=False, compare=False)
-    """Answers that raised before any did not; none are kept once one did not."""
+    _raised: list[Example] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Answers that raised since the last that did not: they are kept when the next does not."""
     _turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if any(each.error is None for each in self.journal.examples):
-            self._raised = None
 
     @property
     def name(self) -> str:
@@ -45,8 +41,18 @@ class Run:
         return self.journal.header.run
 
     def missing(self, rows: Sequence[Row]) -> list[tuple[int, Row]]:
-        """Rows that have no answer yet, with their places in the set."""
-        done = self.journal.done_ids
+        """Rows that have no answer yet, with their places in the set.
+
+        Raises:
+            DataError: A row that has one is another than it was.
+        """
+        done = {each.id: each for each in self.journal.examples}
+        for row in rows:
+            if row.id in done and (row.question, row.answer) != (done[row.id].question, done[row.id].gold):
+                raise DataError(
+                    f"{self.journal.path}: {row.id} was another question ({done[row.id].question!r:.60}, now "
+                    f"{row.question!r:.60}): give the data it was begun with, or begin anew"
+                )
         return [(index, row) for index, row in enumerate(rows) if row.id not in done]
 
     def answer(self, index: int, row: Row) -> Example:
@@ -86,39 +92,48 @@ class Run:
         """Answer one question and keep the answer, unless the run was stopped meanwhile.
 
         Raises:
-            DenseCoreError: The answers all raised so far, and they are many. None of them is kept.
+            DenseCoreError: This answer raised, and so did the last ones, which are many. None of them is kept.
         """
         example = self.answer(index, row)
         with self._turn:
-            ready = self._ready(example)
+            self._raised.append(example)
+            if not _broken(example):
+                ready, self._raised = self._raised, []
+            elif len(self._raised) < HOPELESS:
+                ready = []
+            else:
+                self._give_up()
+        self._keep(ready, seen)
+
+    def settle(self, seen: Callable[[Example], None] = lambda example: None) -> None:
+        """Keep the last answers though they raised, unless all of the run did, however few.
+
+        Raises:
+            DenseCoreError: They did. None is kept.
+        """
+        with self._turn:
+            ready, self._raised = self._raised, []
+            if ready and all(map(_broken, self.journal.examples)):
+                self._raised = ready
+                self._give_up()
+        self._keep(ready, seen)
+
+    def _keep(self, ready: Sequence[Example], seen: Callable[[Example], None]) -> None:
         for each in ready:
             if not self.stopped:
                 self.journal.append(each)
                 seen(each)
 
-    def _ready(self, example: Example) -> list[Example]:
-        """What may be kept now that this answer is there."""
-        if self._raised is None:
-            return [example]
-        self._raised.append(example)
-        if example.error is None or example.error.startswith(_UNREADABLE):
-            ready, self._raised = self._raised, None
-            return ready
-        if len(self._raised) >= HOPELESS:
-            self.settle()
-        return []
+    def _give_up(self) -> NoReturn:
+        raise DenseCoreError(
+            f"{self.name}: its last {len(self._raised)} answers all raised, so it was given up and they were not kept; "
+            f"mend what is wrong, and the same command goes on. The last: {self._raised[-1].error!s:.1000}"
+        )
 
-    def settle(self) -> None:
-        """Give up if the answers all raised so far, however few they are.
 
-        Raises:
-            DenseCoreError: They did.
-        """
-        if self._raised:
-            raise DenseCoreError(
-                f"{self.name}: all of its {len(self._raised)} answers raised, so it was given up and none was kept; "
-                f"the last: {self._raised[-1].error!s:.1000}"
-            )
+def _broken(example: Example) -> bool:
+    """Whether the answer raised, by no fault of the model's."""
+    return example.error is not None and not example.error.startswith(_OWN)
 
 
 def _counts(meter: Meter, usage: Any) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from densecore.data import Row
 from densecore.eval.run import Run
@@ -29,14 +30,16 @@ def take_turns(
 
     Raises:
         StorageError: A journal could not be written.
-        DenseCoreError: All answers of a run raised: something is wrong with its language model, not with its answers.
+        DataError: A row is another than the one that a journal has answered.
+        DenseCoreError: Many answers in a row raised, or all of a run: something is wrong with its language model, not with
+            its answers, and they are not kept.
     """
     try:
         for start in range(0, len(rows), piece):
             here = range(start, min(start + piece, len(rows)))
             for run in runs:
                 _answer(run, [(i, row) for i, row in run.missing(rows) if i in here], threads, seen)
-                run.settle()
+                run.settle(partial(seen, run))
     finally:
         for run in runs:
             run.stopped = True
@@ -55,7 +58,7 @@ def _answer(run: Run, wanted: Sequence[tuple[int, Row]], threads: int, seen: Cal
         try:
             while not stop.is_set():
                 index, row = todo.get_nowait()
-                run.work(index, row, lambda example: seen(run, example))
+                run.work(index, row, partial(seen, run))
         except queue.Empty:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again where the caller can see it

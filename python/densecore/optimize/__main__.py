@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from densecore.errors import ArgumentError, DenseCoreError
+from densecore.options import count, measure
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 MODEL = "qwen2.5-coder-1.5b-instruct"
@@ -58,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     who.add_argument("--model", default=MODEL, metavar="NAME", help="(default: %(default)s)")
     who.add_argument("--teacher", metavar="NAME", help="demonstrates and writes instructions (default: the model)")
     who.add_argument("--adapter", default="dense", help="how programs ask: dense, chat or json (default: dense)")
-    who.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default)")
-    who.add_argument("--max-tokens", type=int, metavar="N", help="of an answer (default: 512)")
+    who.add_argument("--temperature", type=measure, default=0.0, help="0 takes the likeliest token (default)")
+    who.add_argument("--api-base", metavar="URL", help="where a server answers for dspy: names, vLLM's say")
+    who.add_argument("--max-tokens", type=count, metavar="N", help="of an answer (default: 512)")
     how = parser.add_argument_group("how")
     how.add_argument("--evaluations", type=int, default=16, metavar="N", help="candidates at most (default: 16)")
     how.add_argument("--minutes", type=float, metavar="N", help="stop after so long, with the best so far")
@@ -86,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compile(options: argparse.Namespace) -> None:
+    from densecore.eval import choice
     from densecore.optimize import lms, optimisers, rows
     from densecore.optimize.compiled import compile as compiled
     from densecore.optimize.run import PROGRAM
@@ -94,9 +97,11 @@ def _compile(options: argparse.Namespace) -> None:
     for place, role in ((options.train_set, "train"), (options.select_set, "select")):
         if place is not None:  # before a model is loaded, or even fetched
             rows.checked(place, role)
+    made = dict(map(_option, settings))
+    choice.check(program, options.set, adapter_name=options.adapter, settings=made)
     settled = optimisers.settled(options.optimiser, dict(map(_option, options.option)))
     folder = Path(options.out or f"results/optimize/{options.set}-{program}-{options.optimiser}")
-    told = {"temperature": options.temperature}
+    told = {"temperature": options.temperature, "api_base": options.api_base}
     if options.max_tokens is not None:
         told["max_tokens"] = options.max_tokens
     best = compiled(
@@ -106,7 +111,7 @@ def _compile(options: argparse.Namespace) -> None:
         lm=lms.language_model(options.model, **told),
         teacher=None if options.teacher is None else lms.language_model(options.teacher, **told),
         adapter=options.adapter,
-        settings=dict(map(_option, settings)),
+        settings=made,
         options=settled,
         train=options.train_set,
         train_rows=options.train_rows,

@@ -59,8 +59,9 @@ class Answers:
         self._known: dict[tuple[str, int], dict[str, Any]] = {}
         for record in lines.records:
             try:
-                self._known[record["request"], record["number"]] = record["response"]
-            except (KeyError, TypeError) as error:
+                serde.response_from_dict(record["response"])
+                self._known[str(record["request"]), int(record["number"])] = record["response"]
+            except Exception as error:  # whatever DSPy's reader raises of what it did not write
                 raise DataError(f"{lines.path}: {record!r:.80} is no answer: choose another folder") from error
         self._asked: Counter[str] = Counter()
         self._work: dict[tuple[str, int], Future[lm15.Response]] = {}

@@ -62,6 +62,9 @@ class Lines:
             self._put(descriptor, self.head)
 
     def _read(self, path: Path, data: bytes) -> None:
+        begun = f'{{"{self._mark}": '.encode()
+        if data[: len(begun)] != begun[: len(data)]:
+            raise DataError(f"{path}:1: no file of this kind ({data[:60]!r}): choose another folder")
         self._end = data.rfind(b"\n") + 1
         for number, line in enumerate(data[: self._end].splitlines(), 1):
             try:
@@ -73,8 +76,8 @@ class Lines:
             if number > 1:
                 self.records.append(record)
                 continue
-            if record.get(self._mark) != 1:
-                raise DataError(f"{path}:1: no file of this kind ({line[:60]!r}): choose another folder")
+            if record[self._mark] != 1:
+                raise DataError(f"{path}:1: of another version ({line[:60]!r}): choose another folder")
             _same(path, record["run"], json.loads(json.dumps(self.head["run"])))
             self.head = record
 

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
+from dspy import lm15
 from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
-from densecore.errors import DataError, StorageError
+from densecore.errors import ContextLengthError, DataError, StorageError
 from densecore.optimize.answers import Stop
 from densecore.optimize.lines import Lines
 from densecore.programs.saved import state_of
+
+_OWN = (AdapterParseError, ContextWindowExceededError, lm15.ContextLengthError, ContextLengthError)
+"""The model's failures, which are wrong answers."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +57,17 @@ class Trials(BaseCallback):  # type: ignore[misc]
         self.lines, self.rows, self.told, self.go_on = lines, tuple(sorted(rows)), told, go_on
         self.most = evaluations * len(rows)
         self.spent = 0
-        self.failed: StorageError | None = None
+        self.failed: Exception | None = None
+        """What ended the run, where it was the disk, or a program of which every row raised."""
+        self._raised: BaseException | None = None
         self.all: list[Trial] = []
         self._seen: set[str] = set()
         self._kept: dict[str, Trial] = {}
         self._open: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {}
         for record in lines.records:
             try:
-                facts = {name: record[name] for name in ("score", "rows", "whole", "state")}
-                self._kept[record["trial"]] = Trial(**facts)
-            except KeyError as error:
+                self._kept[str(record["trial"])] = _trial(record)
+            except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"{lines.path}: {record!r:.80} is no trial: choose another folder") from error
 
     @property
@@ -94,8 +100,13 @@ class Trials(BaseCallback):  # type: ignore[misc]
         """Whether this start has the program's score over the whole selection."""
         return _name(state_of(program), self.rows) in self._seen
 
+    def on_module_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
+        """Remember what programs raise, by no fault of the model's: DSPy scores such a row 0 and goes on."""
+        if exception is not None and not isinstance(exception, _OWN):
+            self._raised = exception
+
     def on_evaluate_end(self, call_id: str, outputs: Any | None, exception: Exception | None = None) -> None:
-        """Write the trial down."""
+        """Write the trial down, unless every row of it raised: that is no score."""
         state, ids = self._open.pop(call_id, (None, ()))
         if outputs is None or state is None:
             return
@@ -103,6 +114,9 @@ class Trials(BaseCallback):  # type: ignore[misc]
         if name in self._seen:
             return
         self._seen.add(name)
+        if isinstance(self._raised, Exception) and not any(each.keys() for _, each, _ in outputs.results):
+            self.failed = self._raised
+            raise Stop("failed")
         scores = [float(score) for *_, score in outputs.results]
         trial = Trial(sum(scores) / len(scores), len(ids), ids == self.rows, state)
         self.all.append(trial)
@@ -117,6 +131,15 @@ class Trials(BaseCallback):  # type: ignore[misc]
             self.lines.append(record)
         except StorageError as error:  # raised here it would become a warning of DSPy's
             self.failed = error
+
+
+def _trial(record: dict[str, Any]) -> Trial:
+    """A line as a trial; a ValueError if it is none."""
+    found = Trial(*(record[name] for name in ("score", "rows", "whole", "state")))
+    kinds = ((found.score, float), (found.rows, int), (found.whole, bool), (found.state, dict))
+    if any(type(value) is not kind for value, kind in kinds) or not 0.0 <= found.score <= 1.0:
+        raise ValueError(record)
+    return found
 
 
 def _name(state: dict[str, Any], ids: tuple[str, ...]) -> str:

@@ -57,7 +57,7 @@ def names() -> tuple[str, ...]:
     return tuple(_PROGRAMS)
 
 
-def make(name: str, task: Task, **settings: Any) -> dspy.Module:
+def make(name: str, task: Task, /, **settings: Any) -> dspy.Module:
     """A program for a task. Its settings are those of its class.
 
     Raises:

@@ -134,7 +134,8 @@ def _problem(row: Row, answer: object, written: str) -> Verdict:
 
 def _question(row: Row, answer: object, written: str) -> Verdict:
     said = str(answer or "").strip()
-    correct, score = metrics.exact_match(said, row.answers), metrics.f1(said, row.answers)
+    f1 = metrics.hotpot_f1 if row.set == "hotpotqa" else metrics.f1  # each set in its official way
+    correct, score = metrics.exact_match(said, row.answers), f1(said, row.answers)
     return Verdict(correct, score, said, None if correct else _miss(said, score, row), {"exact_match": float(correct)})
 
 

@@ -51,10 +51,10 @@ class Journal:
         self._turn = threading.Lock()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], header: Header, resume: bool = True) -> Journal:
+    def open(cls, path: str | os.PathLike[str], header: Header, resume: bool = True, *, fresh: bool = False) -> Journal:
         """Begin a journal, or go on with the one that is there.
 
-        A last line that a kill cut short is dropped; its example counts as not done.
+        A last line that a kill cut short is dropped; its example counts as not done. With ``fresh`` all of it is dropped.
 
         Raises:
             DataError: The file is no journal, is one of another run, or is there although ``resume`` is off.
@@ -69,7 +69,7 @@ class Journal:
         try:
             _lock(descriptor, place)
             found = record.parse(place, place.read_bytes())
-            if found is None:
+            if found is None or fresh:
                 return cls._start(place, header, descriptor)
             stored, examples, end = found
             if not resume:
@@ -201,5 +201,6 @@ def _same_run(place: Path, stored: Header, header: Header) -> None:
     if differences:
         listed = "; ".join(f"{name} was {old!r}, is now {new!r}" for name, old, new in differences)
         raise DataError(
-            f"{place} is the journal of another run ({listed}): go on with what it was, or choose another name"
+            f"{place} is the journal of another run ({listed}): go on with what it was, choose another folder or name "
+            "(--out, --run), or begin anew (--fresh)"
         )
