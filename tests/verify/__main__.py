@@ -15,6 +15,7 @@ from tests.verify import record
 CHECKS = {
     "import_cost": "import densecore costs no more than import numpy and 30 ms",
     "startup": "new process to first id of a 16-token prompt in two seconds",
+    "first_command": "python -m densecore.eval without options: table and page within five minutes",
     "memory": "peak resident memory of 512 + 64 tokens at most 1.35 times the file",
     "exchange": "10,000 exchange round trips grow memory by at most 5 MB",
     "soak": "4,000 mixed calls from four threads, a tenth and more cancelled, leave memory and answers as they were",
