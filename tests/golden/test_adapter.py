@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pydantic
 import pytest
+from typing_extensions import TypedDict
 
 import densecore
 from densecore import Lark, errors
@@ -104,11 +105,37 @@ class Strict(pydantic.BaseModel):
 
 
 class Frank(pydantic.BaseModel):
+    """Strict where JSON has the type; strictness ends at another model and at a field that is not."""
+
     model_config = pydantic.ConfigDict(strict=True)
 
     name: str
     share: float
     notes: list[str]
+    born: dt.date = pydantic.Field(strict=False)
+    cat: Cat
+    when: dt.date | str
+
+
+class Trimmed(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(str_strip_whitespace=True, str_min_length=3)
+
+    name: str
+
+
+class StrictDict(TypedDict):
+    __pydantic_config__ = pydantic.ConfigDict(strict=True)
+
+    born: dt.date
+
+
+class Twice(pydantic.BaseModel):
+    """The enumeration is defined once and referred to twice."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+
+    one: Colour
+    two: Colour
 
 
 AT_LEAST_ONE = pydantic.Field(min_length=1)
@@ -135,6 +162,7 @@ TYPES: dict[str, tuple[Any, Callable[[Any], bool]]] = {
     ),
     "stripped": (list[Annotated[str, STRIPPED]], lambda v: all(3 <= len(text.strip()) <= 5 for text in v)),
     "frank": (Frank, lambda v: isinstance(v, Frank)),
+    "trimmed": (Trimmed, lambda v: len(v.name) >= 3),
     "share": (Annotated[float, pydantic.Field(gt=0, lt=0.25)], lambda v: 0 < v < 0.25),
     "price": (
         Annotated[decimal.Decimal, pydantic.Field(ge=-1, decimal_places=2)],
@@ -342,7 +370,8 @@ def test_a_text_of_bounded_length_has_room_behind_a_thought(wide: Any) -> None:
      (pydantic.Json, "contentMediaType"), (Callable, "JSON schema"), (tuple[int, ...] | None, None),
      (Annotated[set[int], pydantic.Field(min_length=2)], "uniqueItems"), (dict[bool, int], "keys"),
      (Annotated[dict[str, int], pydantic.Field(min_length=2)], "minProperties"), (dict[float, int], "keys"),
-     (Strict, "a strict date"), (list[Strict], "a strict date"), (Annotated[dt.time, pydantic.Strict()], "a strict time")],
+     (Strict, "a strict date"), (list[Strict], "a strict date"), (StrictDict, "a strict date"),
+     (Twice, "a strict enum"), (Annotated[dt.time, pydantic.Strict()], "a strict time")],
     ids=str,
 )  # fmt: skip
 def test_what_cannot_be_held_is_refused_by_name(small: Pair, kind: Any, named: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -130,6 +131,8 @@ class TestRun:
             begin(tmp_path, fresh=True)
         made.journal.close()
         assert len(Journal.read(made.journal.path)) == 2
+        with made.journal.path.open("a") as file:
+            file.write("damage\n")
         begin(tmp_path, fresh=True).journal.close()
         assert len(Journal.read(made.journal.path)) == 0
 
@@ -144,13 +147,68 @@ class TestRun:
 
     def test_last_answers_that_raise_are_kept_where_a_start_before_had_others(self, tmp_path: Path) -> None:
         def rule(turns: list[str]) -> str:
-            raise RuntimeError("broken here")
+            if any(row.question in turns[-1] for row in ROWS[10:]):
+                raise RuntimeError("broken here")
+            return solve(turns)
 
         made = begin(tmp_path)
         evaluation.take_turns([made], ROWS[:10], threads=2)
         made.journal.close()
-        found = Journal.read(run(tmp_path, rule).journal.path).examples
-        assert [bool(each.error) for each in found] == [False] * 10 + [True] * 2
+        again = run(tmp_path, rule)
+        assert [bool(each.error) for each in Journal.read(again.journal.path).examples] == [False] * 10 + [True] * 2
+        assert len(again.lm.engine.asked) == 3, "one was asked once more, to see whether anything answers"
+
+    def test_last_answers_that_raise_are_not_kept_where_nothing_answers_any_more(self, tmp_path: Path) -> None:
+        def dead(turns: list[str]) -> str:
+            raise ConnectionError("refused")
+
+        made = begin(tmp_path)
+        evaluation.take_turns([made], ROWS[:10], threads=2)
+        made.journal.close()
+        again = begin(tmp_path, dead)
+        with pytest.raises(errors.DenseCoreError, match=r"its last 2 answers.*refused"):
+            evaluation.take_turns([again], ROWS, threads=2)
+        again.journal.close()
+        assert len(Journal.read(again.journal.path)) == 10
+        assert len(Journal.read(run(tmp_path).journal.path)) == len(ROWS)
+
+    def test_quick_failures_do_not_outrun_slow_answers(self, tmp_path: Path) -> None:
+        rows = data.load("problems", "dev", limit=96)
+        bad = {row.question for row in rows[::4]}
+
+        def rule(turns: list[str]) -> str:
+            if any(question in turns[-1] for question in bad):
+                raise ValueError("this one")
+            time.sleep(0.1)
+            return "#### 1"
+
+        made = begin(tmp_path, rule)
+        evaluation.take_turns([made], rows, threads=64)
+        made.journal.close()
+        found = Journal.read(made.journal.path).examples
+        assert [bool(each.error) for each in found] == [index % 4 == 0 for index in range(96)]
+
+    def test_a_server_that_comes_and_goes_leaves_no_failure_of_a_given_up_run(self, tmp_path: Path) -> None:
+        rows, turn = data.load("problems", "dev", limit=200), random.Random(7)
+
+        def rule(turns: list[str]) -> str:
+            time.sleep(turn.random() / 500)
+            if turn.random() < 0.97:
+                raise ConnectionError("refused")
+            return "#### 1"
+
+        for attempt in range(8):
+            made = begin(tmp_path / str(attempt), rule)
+            given_up = False
+            try:
+                evaluation.take_turns([made], rows, threads=32)
+            except errors.DenseCoreError:
+                given_up = True
+            held = len(made.journal)
+            time.sleep(0.05)
+            assert len(made.journal) == held, "kept after the end"
+            made.journal.close()
+            assert given_up == (held < len(rows))
 
     def test_a_run_goes_on_where_it_was(self, tmp_path: Path) -> None:
         made = begin(tmp_path)
@@ -314,6 +372,7 @@ class TestCommand:
             (["--prices", "/nowhere/prices.json"], "nowhere"),
             (["--fresh", "--load", "/nowhere/best.json", "--module", "ZeroShot"], "nowhere"),
             (["--lm", "openai/x"], "--model"),
+            (["--api-base", "http://127.0.0.1:1"], "--lm"),
             (["--set", "gsm9k"], "gsm8k"),
             (["--split", "tset"], "test"),
             (["--limit", "0"], "limit"),
@@ -340,6 +399,10 @@ class TestCommand:
         with pytest.raises(SystemExit, match="2"):
             call("--temperature", value)
         assert f"--temperature: '{value}'" in capsys.readouterr().err
+
+    def test_an_api_has_no_states(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert command.main(["--lm", "openai/x", "--module", "PlanSolve", "--out", str(tmp_path)]) == 2
+        assert "hidden states" in capsys.readouterr().err
 
     def test_a_folder_that_cannot_be_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "file").write_text("")

@@ -430,6 +430,24 @@ def test_a_program_that_cannot_run_has_no_score(optimiser: str, tmp_path: Path) 
     assert len(lines(tmp_path / "trials.jsonl")) == 1, "the head alone"
 
 
+def test_a_row_that_raises_costs_that_row_alone(tmp_path: Path) -> None:
+    """Also where later candidates cannot be read at all, and where an optimiser looks at few rows at a time."""
+    lm = scripted.scripted()
+    known, asked = lm.engine._text, []
+
+    def text(request: Any) -> str:
+        asked.append(request)
+        if len(asked) == 2:
+            raise TimeoutError("once")
+        return known(request) if len(asked) < 30 else "I would rather not."
+
+    lm.engine._text = text
+    best = run("random", lm=lm, folder=tmp_path)
+    assert best.stopped is None
+    assert 0 < best.score < 1
+    assert len(best.provenance["candidates"]) > 2
+
+
 def test_answers_that_cannot_be_read_are_wrong_answers() -> None:
     lm = scripted.scripted()
     known = lm.engine._text

@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pydantic
+from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
 from densecore.dspy.formats import AWARE, NAIVE
@@ -20,8 +21,8 @@ Schema = dict[str, Any]
 STRIPPED = "x-stripped"
 """Of a text whose blanks at both ends do not count, so that it should have none."""
 _CONVERTED = {
-    "bytes", "date", "datetime", "decimal", "enum", "frozenset", "multi-host-url", "set", "time", "timedelta", "tuple", "url",
-    "uuid",
+    "bytes", "date", "datetime", "decimal", "enum", "frozenset", "lax-or-strict", "multi-host-url", "set", "time",
+    "timedelta", "tuple", "url", "uuid",
 }  # fmt: skip
 """Core schemas whose values are texts, numbers or lists in JSON, and are converted."""
 
@@ -30,7 +31,7 @@ def of_type(annotation: Any) -> Schema:
     """The schema of a Python type as pydantic reads it, with the constraints that pydantic's own schemas leave out."""
     try:
         return pydantic.TypeAdapter(annotation).json_schema(schema_generator=_Exact)
-    except (pydantic.PydanticUserError, pydantic.errors.PydanticInvalidForJsonSchema) as error:
+    except (pydantic.PydanticUserError, PydanticInvalidForJsonSchema) as error:
         raise ArgumentError(
             f"{annotation!r:.80} has no JSON schema ({error}): use a type that JSON can write"
         ) from None
@@ -41,25 +42,49 @@ class _Exact(GenerateJsonSchema):
 
     ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]
 
-    strict = False
-    """Within a model that takes values of Python's own types alone."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._nearest: Mapping[str, Any] = {}  # of the nearest model
+        self._kinds: dict[str, str] = {}  # kinds of what is defined once and referred to
 
     def generate_inner(self, schema: Any) -> Schema:
-        kind = schema.get("type")
-        if kind in _CONVERTED and (schema.get("strict") or self.strict):
-            raise ArgumentError(f"a strict {kind} refuses what JSON can write; leave strict out")
+        self._refuse_strict(schema["type"], schema)
         return dict(super().generate_inner(schema))
 
-    def model_schema(self, schema: Any) -> Schema:
-        outer, self.strict = self.strict, bool(schema.get("config", {}).get("strict", self.strict))
+    def _refuse_strict(self, kind: str, schema: Any = ()) -> None:
+        """Python's own types alone are taken here, and what JSON can write is none of them."""
+        strict = dict(schema).get("strict", self._nearest.get("strict"))
+        if strict and kind in _CONVERTED:
+            raise PydanticInvalidForJsonSchema(f"a strict {kind} refuses what JSON can write; leave strict out")
+
+    def _within(self, schema: Any, make: Callable[[Any], Schema], config: Mapping[str, Any]) -> Schema:
+        outer, self._nearest = self._nearest, config
         try:
-            return super().model_schema(schema)
+            return make(schema)
         finally:
-            self.strict = outer
+            self._nearest = outer
+
+    def model_schema(self, schema: Any) -> Schema:
+        return self._within(schema, super().model_schema, schema.get("config", {}))
+
+    def dataclass_schema(self, schema: Any) -> Schema:
+        return self._within(schema, super().dataclass_schema, schema.get("config", {}))
+
+    def typed_dict_schema(self, schema: Any) -> Schema:
+        return self._within(schema, super().typed_dict_schema, schema.get("config", self._nearest))
+
+    def definitions_schema(self, schema: Any) -> Schema:
+        self._kinds |= {each["ref"]: each["type"] for each in schema["definitions"]}
+        return super().definitions_schema(schema)
+
+    def definition_ref_schema(self, schema: Any) -> Schema:
+        self._refuse_strict(self._kinds.get(schema["schema_ref"], ""))
+        return super().definition_ref_schema(schema)
 
     def str_schema(self, schema: Any) -> Schema:
         made = super().str_schema(schema)
-        return {**made, STRIPPED: True} if schema.get("strip_whitespace") else made
+        stripped = schema.get("strip_whitespace", self._nearest.get("str_strip_whitespace"))
+        return {**made, STRIPPED: True} if stripped else made
 
     def decimal_schema(self, schema: Any) -> Schema:
         words = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, NoReturn
 
 from dspy import lm15
@@ -23,6 +25,7 @@ from densecore.results import Generation, TokenLogprob
 
 MAX_TOKENS = 1024  # of an answer, where neither the request nor the language model says
 
+_threads = ThreadPoolExecutor(256, "densecore-async")  # started as they are needed
 _loaded: dict[tuple[Any, ...], Model] = {}
 _loading = threading.Lock()
 
@@ -141,7 +144,7 @@ class AsyncDenseEngine:
         """One answer."""
         cancel = Cancel()
         try:
-            return await asyncio.to_thread(self.engine.complete, request, cancel)
+            return await asyncio.wrap_future(_in_thread(self.engine.complete, request, cancel))
         finally:
             cancel.cancel()
 
@@ -151,19 +154,25 @@ class AsyncDenseEngine:
         events, step = self.engine.stream(request, cancel), None
         try:
             while True:
-                step = asyncio.ensure_future(asyncio.to_thread(next, events, end))
-                if (event := await asyncio.shield(step)) is end:
+                step = _in_thread(next, events, end)
+                if (event := await asyncio.wrap_future(step)) is end:
                     return
                 yield event
         finally:
             cancel.cancel()
-            if step is not None:  # the generator can be closed when no thread is in it any more
-                await asyncio.wait([step])
-                step.exception()
+            if step is not None and not step.cancel():  # a generator cannot be closed while a thread is in it
+                ended = asyncio.wrap_future(step)
+                await asyncio.wait([ended])
+                ended.exception()
             events.close()  # type: ignore[attr-defined]
 
     async def aclose(self) -> None:
         """Nothing to close: others may use the model."""
+
+
+def _in_thread(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """Begin work in a thread of the engine's own, with the caller's context: asyncio has too few for a batch."""
+    return _threads.submit(copy_context().run, work, *arguments)
 
 
 def _restore(cls: type[DenseEngine], state: dict[str, Any]) -> DenseEngine:

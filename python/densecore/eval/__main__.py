@@ -123,7 +123,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ArgumentError("--api-base: it is a server's address; say with --lm which model it has")
     name = options.set or SET
     for program, settings in chosen:
-        choice.check(program, name, adapter_name=options.adapter, compiled=options.load, settings=settings)
+        choice.check(
+            program,
+            name,
+            adapter_name=options.adapter,
+            compiled=options.load,
+            settings=settings,
+            api=options.lm is not None,
+        )
     if options.prices:
         Prices.read(options.prices)
     limit = LIMIT if options.limit is None and name == SET else options.limit

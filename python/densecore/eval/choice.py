@@ -123,10 +123,13 @@ def check(
     adapter_name: str = "dense",
     compiled: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
+    api: bool = False,
 ) -> None:
     """Raise what :func:`begin` would of these, before a model is loaded or a journal is touched."""
     adapter(adapter_name)
-    _program(program, task_of(set_name), dict(settings or {}), compiled)
+    made, _ = _program(program, task_of(set_name), dict(settings or {}), compiled)
+    if api and getattr(made, "needs_states", False):
+        raise ArgumentError(f"{program} needs hidden states, which no API gives: name a model computed here")
 
 
 def place(folder: str | os.PathLike[str], run: str) -> Path:

@@ -31,9 +31,12 @@ class Run:
     adapter: dspy.Adapter | None
     journal: Journal
     stopped: bool = field(default=False, compare=False)
+    """Nothing is kept any more."""
     _raised: list[Example] = field(default_factory=list, init=False, repr=False, compare=False)
-    """Answers that raised since the last that did not: they are kept when the next does not."""
-    _turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    """Answers that raised since the last that did not: they are kept when another does not."""
+    _busy: int = field(default=0, init=False, repr=False, compare=False)
+    """Questions in work."""
+    _turn: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -92,39 +95,50 @@ class Run:
         """Answer one question and keep the answer, unless the run was stopped meanwhile.
 
         Raises:
-            DenseCoreError: This answer raised, and so did the last ones, which are many. None of them is kept.
+            DenseCoreError: The last answers all raised, which are many, and none is in work that may yet be another.
         """
-        example = self.answer(index, row)
         with self._turn:
-            self._raised.append(example)
-            if not _broken(example):
-                ready, self._raised = self._raised, []
-            elif len(self._raised) < HOPELESS:
-                ready = []
-            else:
+            while len(self._raised) >= HOPELESS and self._busy:
+                self._turn.wait()
+            if len(self._raised) >= HOPELESS:
                 self._give_up()
-        self._keep(ready, seen)
+            self._busy += 1
+        example = None
+        try:
+            example = self.answer(index, row)
+        finally:
+            with self._turn:
+                self._busy -= 1
+                if example is not None:
+                    self._raised.append(example)
+                    if not _broken(example):
+                        self._keep(seen)
+                self._turn.notify_all()
 
-    def settle(self, seen: Callable[[Example], None] = lambda example: None) -> None:
-        """Keep the last answers though they raised, unless all of the run did, however few.
+    def settle(self, rows: Sequence[Row], seen: Callable[[Example], None] = lambda example: None) -> None:
+        """Keep the last answers though they raised, if a question that was answered before still is.
 
         Raises:
-            DenseCoreError: They did. None is kept.
+            DenseCoreError: It is not, or none was. What raised is not kept.
         """
         with self._turn:
-            ready, self._raised = self._raised, []
-            if ready and all(map(_broken, self.journal.examples)):
-                self._raised = ready
+            if not self._raised or self.stopped:
+                return
+            known = {row.id: row for row in rows}
+            good = next((each for each in self.journal.examples if not _broken(each) and each.id in known), None)
+            if good is None or _broken(self.answer(good.index, known[good.id])):
                 self._give_up()
-        self._keep(ready, seen)
+            self._keep(seen)
 
-    def _keep(self, ready: Sequence[Example], seen: Callable[[Example], None]) -> None:
+    def _keep(self, seen: Callable[[Example], None]) -> None:
+        ready, self._raised = self._raised, []
         for each in ready:
             if not self.stopped:
                 self.journal.append(each)
                 seen(each)
 
     def _give_up(self) -> NoReturn:
+        self.stopped = True
         raise DenseCoreError(
             f"{self.name}: its last {len(self._raised)} answers all raised, so it was given up and they were not kept; "
             f"mend what is wrong, and the same command goes on. The last: {self._raised[-1].error!s:.1000}"

@@ -28,6 +28,8 @@ def take_turns(
 ) -> None:
     """Answer what is missing. Whatever interrupts it, answers that were finished are in their journals.
 
+    One that raised gets there with the next that did not: only then is it known whose fault it was.
+
     Raises:
         StorageError: A journal could not be written.
         DataError: A row is another than the one that a journal has answered.
@@ -35,11 +37,13 @@ def take_turns(
             its answers, and they are not kept.
     """
     try:
+        wanted = [run.missing(rows) for run in runs]
         for start in range(0, len(rows), piece):
             here = range(start, min(start + piece, len(rows)))
-            for run in runs:
-                _answer(run, [(i, row) for i, row in run.missing(rows) if i in here], threads, seen)
-                run.settle(partial(seen, run))
+            for run, questions in zip(runs, wanted, strict=True):
+                _answer(run, [(i, row) for i, row in questions if i in here], threads, seen)
+        for run in runs:
+            run.settle(rows, partial(seen, run))
     finally:
         for run in runs:
             run.stopped = True

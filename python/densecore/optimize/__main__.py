@@ -48,9 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--optimiser", "--optimizer", default="random", metavar="NAME", help="(default: random)")
     what.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the optimiser")
     what.add_argument("--train-set", metavar="SET/train", help="rows for demonstrations (default: the set's)")
-    what.add_argument("--train-rows", type=int, metavar="N", help="how many (default: 200)")
+    what.add_argument("--train-rows", type=count, metavar="N", help="how many (default: 200)")
     what.add_argument("--select-set", metavar="SET/select", help="rows to choose on (default: the set's)")
-    what.add_argument("--select-rows", type=int, metavar="N", help="how many (default: 100)")
+    what.add_argument("--select-rows", type=count, metavar="N", help="how many (default: 100)")
     what.add_argument("--data", metavar="FOLDER", help="folder of the sets, or hub (default: DENSECORE_DATA)")
     what.add_argument("--seed", type=int, default=0, help="of choices and draws (default: 0)")
     who = parser.add_argument_group(
@@ -63,9 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     who.add_argument("--api-base", metavar="URL", help="where a server answers for dspy: names, vLLM's say")
     who.add_argument("--max-tokens", type=count, metavar="N", help="of an answer (default: 512)")
     how = parser.add_argument_group("how")
-    how.add_argument("--evaluations", type=int, default=16, metavar="N", help="candidates at most (default: 16)")
-    how.add_argument("--minutes", type=float, metavar="N", help="stop after so long, with the best so far")
-    how.add_argument("--threads", type=int, default=16, metavar="N", help="rows in work at once (default: 16)")
+    how.add_argument("--evaluations", type=count, default=16, metavar="N", help="candidates at most (default: 16)")
+    how.add_argument("--minutes", type=measure, metavar="N", help="stop after so long, with the best so far")
+    how.add_argument("--threads", type=count, default=16, metavar="N", help="rows in work at once (default: 16)")
     how.add_argument("--out", metavar="FOLDER", help="of the run (default: results/optimize/SET-PROGRAM-OPTIMISER)")
     how.add_argument("--json", action="store_true", help="print what was done as one JSON object")
     return parser
@@ -98,7 +98,12 @@ def _compile(options: argparse.Namespace) -> None:
         if place is not None:  # before a model is loaded, or even fetched
             rows.checked(place, role)
     made = dict(map(_option, settings))
-    choice.check(program, options.set, adapter_name=options.adapter, settings=made)
+    remote = [name for name in (options.model, options.teacher) if name and name.startswith(lms.REMOTE)]
+    if options.api_base and not remote:
+        raise ArgumentError(f"--api-base: it is a server's address; name what it has with {lms.REMOTE}PROVIDER/NAME")
+    choice.check(
+        program, options.set, adapter_name=options.adapter, settings=made, api=options.model.startswith(lms.REMOTE)
+    )
     settled = optimisers.settled(options.optimiser, dict(map(_option, options.option)))
     folder = Path(options.out or f"results/optimize/{options.set}-{program}-{options.optimiser}")
     told = {"temperature": options.temperature, "api_base": options.api_base}

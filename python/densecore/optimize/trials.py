@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
@@ -35,6 +35,23 @@ class Trial:
     state: dict[str, Any]
 
 
+@dataclass
+class _Scoring:
+    """A program whose rows are being answered."""
+
+    program: dspy.Module
+    state: dict[str, Any]
+    ids: tuple[str, ...]
+    raised: list[BaseException | None] = field(default_factory=list)
+    """What each row raised, or None."""
+
+    @property
+    def cause(self) -> Exception | None:
+        """What the last row raised, where all did, and none by the model's fault."""
+        broken = [each for each in self.raised if isinstance(each, Exception) and not isinstance(each, _OWN)]
+        return broken[-1] if broken and len(broken) == len(self.raised) else None
+
+
 class Trials(BaseCallback):  # type: ignore[misc]
     """What DSPy evaluates while this is among its callbacks, whichever optimiser does it.
 
@@ -59,11 +76,11 @@ class Trials(BaseCallback):  # type: ignore[misc]
         self.spent = 0
         self.failed: Exception | None = None
         """What ended the run, where it was the disk, or a program of which every row raised."""
-        self._raised: BaseException | None = None
         self.all: list[Trial] = []
         self._seen: set[str] = set()
         self._kept: dict[str, Trial] = {}
-        self._open: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {}
+        self._open: dict[str, _Scoring] = {}
+        self._rows: dict[str, _Scoring] = {}
         for record in lines.records:
             try:
                 self._kept[str(record["trial"])] = _trial(record)
@@ -94,29 +111,36 @@ class Trials(BaseCallback):  # type: ignore[misc]
             if self.spent + len(ids) > self.most:
                 raise Stop("evaluations")
             self.spent += len(ids)
-        self._open[call_id] = state, ids
+        self._open[call_id] = _Scoring(inputs["program"], state, ids)
 
     def scored(self, program: dspy.Module) -> bool:
         """Whether this start has the program's score over the whole selection."""
         return _name(state_of(program), self.rows) in self._seen
 
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """Note which calls are rows of what is scored."""
+        for scoring in list(self._open.values()):
+            if scoring.program is instance:
+                self._rows[call_id] = scoring
+
     def on_module_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
-        """Remember what programs raise, by no fault of the model's: DSPy scores such a row 0 and goes on."""
-        if exception is not None and not isinstance(exception, _OWN):
-            self._raised = exception
+        """Remember what a row raised: DSPy scores it 0 and goes on."""
+        if (scoring := self._rows.pop(call_id, None)) is not None:
+            scoring.raised.append(exception)
 
     def on_evaluate_end(self, call_id: str, outputs: Any | None, exception: Exception | None = None) -> None:
         """Write the trial down, unless every row of it raised: that is no score."""
-        state, ids = self._open.pop(call_id, (None, ()))
-        if outputs is None or state is None:
+        scoring = self._open.pop(call_id, None)
+        if outputs is None or scoring is None:
             return
+        state, ids = scoring.state, scoring.ids
+        if ids == self.rows and (cause := scoring.cause) is not None:
+            self.failed = cause
+            raise Stop("failed")
         name = _name(state, ids)
         if name in self._seen:
             return
         self._seen.add(name)
-        if isinstance(self._raised, Exception) and not any(each.keys() for _, each, _ in outputs.results):
-            self.failed = self._raised
-            raise Stop("failed")
         scores = [float(score) for *_, score in outputs.results]
         trial = Trial(sum(scores) / len(scores), len(ids), ids == self.rows, state)
         self.all.append(trial)

@@ -46,6 +46,8 @@ class PlanSolve(dspy.Module):  # type: ignore[misc]
 
     adapter = "plain"
     """It asks in its own way, whatever adapter is set."""
+    needs_states = True
+    """A language model behind an API cannot run it."""
 
     def __init__(
         self,

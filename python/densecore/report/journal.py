@@ -68,8 +68,10 @@ class Journal:
             raise StorageError(f"cannot write the journal {place}: {error.strerror}; choose another place") from error
         try:
             _lock(descriptor, place)
-            found = record.parse(place, place.read_bytes())
-            if found is None or fresh:
+            data = place.read_bytes()
+            record.recognise(place, data)
+            found = None if fresh else record.parse(place, data)
+            if found is None:
                 return cls._start(place, header, descriptor)
             stored, examples, end = found
             if not resume:

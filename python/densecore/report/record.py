@@ -168,14 +168,19 @@ def line(record: Header | Example) -> bytes:
         raise DataError(f"cannot be written as JSON: {error}; give texts, finite numbers, lists and dicts") from error
 
 
+def recognise(place: Path, data: bytes) -> None:
+    """A DataError unless the file is a journal, be it one that was begun or is damaged."""
+    if not (data.startswith(_MAGIC) or _MAGIC.startswith(data)):
+        raise DataError(f"{place}:1: this is no journal of densecore: its first line names no format")
+
+
 def parse(place: Path, data: bytes) -> tuple[Header, list[Example], int] | None:
     """Header, examples, and the bytes that are whole lines; nothing of a file without a whole header.
 
     Raises:
         DataError: The file is no journal, or a whole line of it cannot be right; the message names the line.
     """
-    if not (data.startswith(_MAGIC) or _MAGIC.startswith(data)):
-        raise DataError(f"{place}:1: this is no journal of densecore: its first line names no format")
+    recognise(place, data)
     end = data.rfind(b"\n") + 1
     if end == 0:
         return None
