@@ -1,7 +1,8 @@
 """Optimisers on GSM8K and HotPotQA: what each makes of a program, judged where it was not chosen.
 
 Demonstrations come from training rows, candidates are chosen on SVAMP or on held-back HotPotQA rows; then what scored
-highest there, of each program, answers the dev rows beside the programs that were not optimised. Needs the data
+highest there, of each program, answers the dev rows beside the programs that were not optimised, unless it is one of them:
+where no candidate was better, the program stayed as it was. Needs the data
 (DENSECORE_DATA), the extra `optimize` and some hours on two cores; goes on where it was stopped.
 
     python experiments/optimised_programs.py [gsm8k | hotpotqa ...] [--no-dev]
@@ -62,7 +63,7 @@ def main() -> int:
             compiled.append(folder / "program.json")
             write(name, compiled)
         if not options.no_dev:
-            for program, best in highest(compiled).items():
+            for program, best in better(compiled).items():
                 command = ["--set", name, "--limit", str(DEV_ROWS[name]), "--module", program, "--load", str(best)]
                 command += ["--run", f"{name}-dev-{program}-optimised", "--out", f"results/experiments/{name}"]
                 if status := evaluate(command):
@@ -70,12 +71,13 @@ def main() -> int:
     return 0
 
 
-def highest(compiled: list[Path]) -> dict[str, Path]:
-    """Of each program the compile that scored highest where candidates are chosen, the highest of all first."""
+def better(compiled: list[Path]) -> dict[str, Path]:
+    """Of each program the compile that scored highest where candidates are chosen, if that is more than at its start."""
     records = {place: json.loads(place.read_text("utf-8")) for place in compiled}
     found: dict[str, Path] = {}
     for place in sorted(compiled, key=lambda place: -records[place]["provenance"]["score"]):
-        found.setdefault(records[place]["program"], place)
+        if records[place]["provenance"]["score"] > records[place]["provenance"]["start_score"]:
+            found.setdefault(records[place]["program"], place)
     return found
 
 
