@@ -413,7 +413,10 @@ def test_a_language_model_that_dies_ends_the_run(tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
     assert saved.load(tmp_path / "program.json")[1]["provenance"]["stopped"] == "failed"
     assert len(lines(tmp_path / "trials.jsonl")) - 1 == 2
-    assert run("random", folder=tmp_path).score == run("random").score
+    worked = saved.load(tmp_path / "program.json")[1]["provenance"]["seconds"]
+    again = run("random", folder=tmp_path)
+    assert again.score == run("random").score
+    assert again.provenance["seconds"] > worked, "the seconds of both starts"
     with pytest.raises(errors.DenseCoreError, match="the line is dead"):
         run("random", lm=scripted.scripted(fails=lambda request: dead_now()))
 

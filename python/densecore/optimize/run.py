@@ -53,7 +53,7 @@ class Run:
         self.about, self.task, self.folder, self.progress = about, task, folder, progress
         self.stopped: str | None = "unfinished"
         """Why the optimiser did not come to its end; None where it did."""
-        self._began, self._seconds = time.monotonic(), 0.0
+        self._began = time.monotonic()
         deadline = None if minutes is None else self._began + 60 * minutes
         facts = {
             "command": shlex.join(["python", *sys.orig_argv[1:]]),
@@ -68,7 +68,17 @@ class Run:
             self.trials = Trials(
                 trials, [row.id for row in select.rows], about["evaluations"], self._told, self.answers.go_on
             )
+            self._seconds = self._before = self._earlier()
             self._close = opened.pop_all()
+
+    def _earlier(self) -> float:
+        """Seconds that other starts of this run have worked."""
+        place = self._place(PROGRAM)
+        if place is None or not place.exists():
+            return 0.0
+        told = saved.load(place)[1]["provenance"]
+        same = told.get("started") == self.answers.lines.head["started"]
+        return float(told["seconds"]) if same and isinstance(told.get("seconds"), (int, float)) else 0.0
 
     def _place(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / name
@@ -126,7 +136,7 @@ class Run:
     def _write(self) -> None:
         place = self._place(PROGRAM)
         if place is not None and self.trials.best is not None:
-            facts, self._seconds = self.about, round(time.monotonic() - self._began, 1)
+            facts, self._seconds = self.about, round(self._before + time.monotonic() - self._began, 1)
             saved.save(place, self.program(), facts["program"], self.task, facts["settings"], self.provenance())
 
     def program(self) -> dspy.Module:
