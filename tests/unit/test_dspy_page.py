@@ -55,7 +55,8 @@ def test_the_commands_are_there(line: str) -> None:
     module, *arguments = shlex.split(line)[2:]
     command = __import__(f"{module}.__main__", fromlist=["_parser"])
     options = command._parser().parse_args(arguments)
-    names = {name.split(":")[0] for name in getattr(options, "module", getattr(options, "program", "")).split(",")}
+    named = getattr(options, "module", getattr(options, "program", None)) or command.MODULES
+    names = {name.split(":")[0] for name in named.split(",")}
     programs = __import__("densecore.programs", fromlist=["names"])
     assert names <= set(programs.names())
 
