@@ -156,6 +156,10 @@ class Model:
         """Storage of keys and values, ``"f32"`` or ``"f16"``."""
 
     @property
+    def exact(self) -> bool:
+        """Whether it computes with float32 weights whatever the file holds."""
+
+    @property
     def eos_ids(self) -> list[int]:
         """Tokens that end an answer."""
 

@@ -24,8 +24,9 @@ from densecore.errors import ArgumentError
 class Form:
     """What an answer must look like: one of :class:`Json`, :class:`Regex`, :class:`Choice` and :class:`Lark`.
 
-    The answer ends within its ``max_tokens``: near the end only what can still be finished is written. A ``max_tokens`` that
-    the shortest answer exceeds is refused.
+    The answer ends within its ``max_tokens``: near the end only what can still be finished is written, and where that was
+    not what the model would have written, ``finish_reason`` is ``"length"``. A ``max_tokens`` that the shortest answer
+    exceeds is refused.
     """
 
     __slots__ = ("kind", "texts")
@@ -79,7 +80,8 @@ class Lark(Form):
 
     Args:
         grammar: The rules.
-        closers: Texts that lead to the end, tried in order when the tokens run short.
+        closers: Texts that lead to the end. The first that fits is written where the tokens run short, and where the model
+            would end its answer and may not yet: a text that could go on ends where its writer would end it.
     """
 
     __slots__ = ()

@@ -128,6 +128,11 @@ class Model:
         return self._core.kv
 
     @property
+    def exact(self) -> bool:
+        """Whether it computes with float32 weights whatever the file holds."""
+        return self._core.exact
+
+    @property
     def eos_ids(self) -> list[int]:
         """Tokens that end an answer."""
         return self._core.eos_ids

@@ -56,7 +56,7 @@ class Generation:
     ids: list[int]
     """The ending token included."""
     finish_reason: str
-    """``"stop"``, ``"length"`` or ``"cancelled"``."""
+    """``"stop"``, ``"length"`` (it used up its tokens; a form was closed in time, or could have gone on) or ``"cancelled"``."""
     logprobs: list[TokenLogprob] | None
     """Per token, if asked for."""
     usage: Usage

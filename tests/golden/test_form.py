@@ -61,11 +61,14 @@ def test_json_parses_in_every_budget(smol: Any, temperature: float) -> None:
     form = densecore.Json(PERSON)
     least = shortest(smol, form)
     prompts = [[{"role": "user", "content": f"Describe person {i} as JSON."}] for i in range(4)]
+    drawn = {"form": form, "temperature": temperature, "seed": int(np.random.default_rng().integers(1 << 30))}
+    wholes = smol.generate(prompts, max_tokens=400, **drawn)
     for budget in (least, least + 1, least + 3, least + 10, least + 40, 200):
-        for answer in smol.generate(prompts, form=form, max_tokens=budget, temperature=temperature):
+        for whole, answer in zip(wholes, smol.generate(prompts, max_tokens=budget, **drawn), strict=True):
             assert is_person(answer.text), f"budget {budget}: {answer.text!r}"
-            assert answer.finish_reason == "stop"
             assert len(answer.ids) <= budget
+            told = "stop" if answer.text == whole.text else "length"
+            assert answer.finish_reason == told, f"budget {budget}: {answer.text!r}, and with room {whole.text!r}"
 
 
 def test_random_weights_cannot_break_it(small: Pair) -> None:
@@ -104,6 +107,17 @@ def test_closers_lead_out_of_free_text(smol: Any) -> None:
             [{"role": "user", "content": "What is 17 + 25? Think first."}], form=form, max_tokens=budget
         )
         assert re.fullmatch(r"[^\n]+\n\nAnswer: -?[0-9]{1,6}", answer.text), f"{budget}: {answer.text!r}"
+
+
+def test_a_model_that_would_end_goes_on_to_what_is_missing(smol: Any) -> None:
+    """It says what it says without a form, and then what the form still asks for, by the first closer that fits."""
+    prompt = [{"role": "user", "content": "Name the capital of France in one sentence."}]
+    free = smol.generate(prompt, max_tokens=60)
+    assert free.finish_reason == "stop"
+    lark = 'start: text "\\n\\nSure: " ("yes" | "no")\ntext: /[^\\n]+/'
+    held = smol.generate(prompt, form=densecore.Lark(lark, ["\n\nSure: "]), max_tokens=200)
+    assert held.text in [f"{free.text}\n\nSure: {word}" for word in ("yes", "no")]
+    assert held.finish_reason == "stop"
 
 
 @pytest.mark.parametrize("pattern", ["(a{60})?", "The(, a{80})?", "[a-z ]*(z{60})?"])

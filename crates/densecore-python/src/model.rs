@@ -143,6 +143,11 @@ impl Model {
     }
 
     #[getter]
+    fn exact(&self) -> bool {
+        self.inner.is_exact()
+    }
+
+    #[getter]
     fn eos_ids(&self) -> Vec<u32> {
         self.inner.ends().to_vec()
     }

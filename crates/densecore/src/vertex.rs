@@ -67,6 +67,7 @@ struct Inner {
     /// Made when the first form is asked for: it takes a moment for a large vocabulary.
     grammars: OnceLock<Grammars>,
     keeps_prefixes: bool,
+    exact: bool,
 }
 
 impl Drop for Inner {
@@ -162,6 +163,7 @@ impl Model {
             meeting: Meeting::default(),
             grammars: OnceLock::new(),
             keeps_prefixes: prefixes > 0,
+            exact: options.exact,
             decoder,
         })))
     }
@@ -174,6 +176,11 @@ impl Model {
     /// Identity of the weights.
     pub fn fingerprint(&self) -> &Arc<str> {
         &self.0.fingerprint
+    }
+
+    /// Whether quantised weights are computed with as float32.
+    pub fn is_exact(&self) -> bool {
+        self.0.exact
     }
 
     /// Text to tokens and back.

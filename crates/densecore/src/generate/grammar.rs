@@ -21,7 +21,8 @@ pub enum Grammar {
     Regex(String),
     /// One of these texts.
     Choice(Vec<String>),
-    /// A text of a Lark grammar. The second are texts that lead to its end, tried in order.
+    /// A text of a Lark grammar. The second are texts that lead to its end, tried in order: also where the model would end
+    /// its answer and may not yet.
     Lark(String, Vec<String>),
 }
 
@@ -132,10 +133,20 @@ impl Grammars {
             return Err(refused(why));
         }
         let spell = |text: &str| self.tokenizer.encode(text, Special::AsText);
+        let exits = closers.len();
         let closers: Vec<_> = closers.iter().map(String::as_str).chain(CLOSERS).map(spell).collect::<Result<_>>()?;
         let fillers: Vec<_> = FILLERS.into_iter().map(spell).collect::<Result<_>>()?;
         let ends = self.ends.clone().into();
-        let mut form = Form { matcher, closers: closers.into(), fillers: fillers.into(), ends, ending: None, watch: 0 };
+        let mut form = Form {
+            matcher,
+            closers: closers.into(),
+            exits,
+            fillers: fillers.into(),
+            ends,
+            ending: None,
+            watch: 0,
+            cut: false,
+        };
         let Some(ending) = form.ending_of(form.matcher.clone(), LONGEST_ENDING)? else {
             return Err(refused("no short text of this form was found; give texts that lead to its end"));
         };
@@ -171,6 +182,8 @@ fn limit(source: &str) -> Result<()> {
 pub(crate) struct Form {
     matcher: Matcher,
     closers: Arc<[Vec<u32>]>,
+    /// So many of them, the first, are the caller's.
+    exits: usize,
     fillers: Arc<[Vec<u32>]>,
     /// Tokens that end an answer; the rules know the first.
     ends: Arc<[u32]>,
@@ -178,6 +191,7 @@ pub(crate) struct Form {
     /// each token once `watch` are left.
     ending: Option<Vec<u32>>,
     watch: usize,
+    cut: bool,
 }
 
 impl Form {
@@ -191,7 +205,18 @@ impl Form {
     ) -> Result<Vec<u32>> {
         let mask = self.matcher.compute_mask().map_err(refused)?;
         self.restrict(logits, &mask, scratch);
+        let early = self.exits > 0 && !mask.is_allowed(self.ends[0]);
+        if early {
+            self.allow_ends(logits, scratch);
+        }
         let mut id = sampler.next(scratch);
+        if early && self.ends.contains(&id) {
+            if let Some(ids) = self.leave(left)? {
+                return Ok(ids);
+            }
+            self.restrict(logits, &mask, scratch);
+            id = sampler.next(scratch);
+        }
         if left > self.watch {
             self.ending = None;
         } else {
@@ -205,7 +230,9 @@ impl Form {
                     self.ending = self.ending_of(self.matcher.clone(), left)?;
                 }
                 if let Some(ending) = &mut self.ending {
-                    id = if ending.is_empty() { self.ends[0] } else { ending.remove(0) };
+                    let closing = if ending.is_empty() { self.ends[0] } else { ending.remove(0) };
+                    self.cut |= closing != id;
+                    id = closing;
                 }
             }
         }
@@ -219,14 +246,38 @@ impl Form {
         Ok(ids)
     }
 
+    /// The model would end its answer and may not yet: the first of the caller's closers that fits here, with what must
+    /// follow it, if that can be finished with `left` tokens.
+    fn leave(&mut self, left: usize) -> Result<Option<Vec<u32>>> {
+        let closers = Arc::clone(&self.closers);
+        for closer in &closers[..self.exits] {
+            let mut next = self.matcher.clone();
+            let fits = next.try_consume_tokens(closer).is_ok_and(|taken| taken == closer.len());
+            let Some(left) = left.checked_sub(closer.len()) else { continue };
+            if !fits || closer.is_empty() {
+                continue;
+            }
+            if let Some(ending) = self.ending_of(next.clone(), left)? {
+                let mut ids = closer.clone();
+                if !next.is_stopped() {
+                    ids.extend(next.consume_ff_tokens());
+                }
+                self.ending = ending.strip_prefix(&ids[closer.len()..]).map(<[u32]>::to_vec);
+                self.matcher = next;
+                return Ok(Some(ids));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether nothing can follow.
     pub fn is_over(&self) -> bool {
         self.matcher.is_stopped()
     }
 
-    /// Whether the answer may end here.
-    pub fn is_whole(&mut self) -> bool {
-        self.matcher.is_stopped() || self.matcher.is_accepting().unwrap_or(false)
+    /// Whether a token was taken that the model had not drawn, so that the answer closes within its budget.
+    pub fn was_cut(&self) -> bool {
+        self.cut
     }
 
     /// `logits` of allowed tokens to `out`, all others at negative infinity.
@@ -239,9 +290,13 @@ impl Form {
             }
         });
         if mask.is_allowed(self.ends[0]) {
-            for &id in &self.ends[1..] {
-                out[id as usize] = logits[id as usize];
-            }
+            self.allow_ends(logits, out);
+        }
+    }
+
+    fn allow_ends(&self, logits: &[f32], out: &mut [f32]) {
+        for &id in &*self.ends {
+            out[id as usize] = logits[id as usize];
         }
     }
 

@@ -12,7 +12,7 @@ use densecore_kernels::vector;
 pub enum Finish {
     /// An end token or a stop string.
     Stop,
-    /// The token limit.
+    /// The token limit; of a form, also where it was closed in time, or could have gone on.
     Length,
     /// The caller cancelled; what was written so far is kept.
     Cancelled,
@@ -122,9 +122,9 @@ impl Writer {
             self.finish = Some(Finish::Stop);
             self.stream = None;
         } else if self.ids.len() >= self.max_tokens {
-            // A form that is whole was not cut.
-            let whole = self.form.as_mut().is_some_and(Form::is_whole);
-            let mut event = self.end(if whole { Finish::Stop } else { Finish::Length }, vec![id]);
+            // A form behind which nothing can follow is at its end; one that may end here might have gone on.
+            let over = self.form.as_ref().is_some_and(Form::is_over);
+            let mut event = self.end(if over { Finish::Stop } else { Finish::Length }, vec![id]);
             event.text.insert_str(0, &text);
             return event;
         }
@@ -139,6 +139,8 @@ impl Writer {
             text.push_str(&self.stops.finish());
         }
         self.text.push_str(&text);
+        let cut = finish == Finish::Stop && self.form.as_ref().is_some_and(Form::was_cut);
+        let finish = if cut { Finish::Length } else { finish };
         self.finish = Some(if stopped { Finish::Stop } else { finish });
         Event { index: self.index, text, ids, finish: self.finish }
     }

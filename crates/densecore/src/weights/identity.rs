@@ -1,14 +1,19 @@
 //! A cheap, stable identity of a model's content.
 
+use std::fs::File;
+use std::io::Read;
+
 use sha2::{Digest, Sha256};
 
-use super::mmap::Map;
 use super::source::Weights;
 
-/// Payload blocks sampled over all files.
-const SAMPLES: u64 = 64;
 /// Bytes of one sample: a page.
-const SAMPLE: u64 = 4096;
+const SAMPLE: usize = 4096;
+/// What the text of a safetensors model is made by.
+const TEXT_FILES: [&str; 4] =
+    ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+/// Bytes of such a file that are read at most; tokenizers have some ten million.
+const TEXT_FILE: u64 = 64 << 20;
 
 /// See [`Weights::fingerprint`].
 pub(super) fn fingerprint(weights: &Weights) -> String {
@@ -16,18 +21,35 @@ pub(super) fn fingerprint(weights: &Weights) -> String {
     let arch = match weights {
         Weights::Gguf(file) => {
             hash.update(file.header());
-            sample(&mut hash, file.map(), file.header().len());
+            hash.update((file.map().bytes().len() as u64).to_le_bytes());
             file.meta_str("general.architecture").ok().flatten().unwrap_or_default()
         }
         Weights::Safetensors(dir) => {
             hash.update(dir.config_source());
             for file in dir.files() {
                 hash.update(file.header());
-                sample(&mut hash, file.map(), file.header().len());
+                hash.update((file.map().bytes().len() as u64).to_le_bytes());
+            }
+            for name in TEXT_FILES {
+                let mut text = Vec::new();
+                if let Ok(file) = File::open(dir.path().join(name)) {
+                    // What cannot be read now was refused when the tokenizer was made.
+                    let _ = file.take(TEXT_FILE).read_to_end(&mut text);
+                }
+                hash.update(Sha256::digest(&text));
             }
             dir.config().get("model_type").and_then(|v| v.as_str()).unwrap_or_default()
         }
     };
+    for name in weights.names() {
+        if let Some(view) = weights.find(name) {
+            for part in samples(view.data) {
+                hash.update(part);
+            }
+            // Each touched page brings neighbours with it; none of them is needed yet.
+            weights.release(&view);
+        }
+    }
     let mut id: String = arch.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
     if id.is_empty() {
         id.push_str("model");
@@ -39,20 +61,11 @@ pub(super) fn fingerprint(weights: &Weights) -> String {
     id
 }
 
-/// Length and evenly spread blocks of the bytes after the header.
-fn sample(hash: &mut Sha256, map: &Map, header: usize) {
-    let file = map.bytes();
-    hash.update((file.len() as u64).to_le_bytes());
-    let payload = &file[header..];
-    let len = payload.len() as u64;
-    if len <= SAMPLES * SAMPLE {
-        hash.update(payload);
-        return;
+/// Both ends of a tensor and its middle: training moves all of a tensor's numbers, if any.
+fn samples(data: &[u8]) -> Vec<&[u8]> {
+    if data.len() <= 3 * SAMPLE {
+        return vec![data];
     }
-    for i in 0..SAMPLES {
-        let start = (u128::from(len - SAMPLE) * u128::from(i) / u128::from(SAMPLES - 1)) as usize;
-        hash.update(&payload[start..start + SAMPLE as usize]);
-    }
-    // Each touched page brings neighbours with it; none of them is needed yet.
-    map.release(header, payload.len());
+    let middle = (data.len() - SAMPLE) / 2;
+    vec![&data[..SAMPLE], &data[middle..middle + SAMPLE], &data[data.len() - SAMPLE..]]
 }

@@ -138,9 +138,9 @@ impl Weights {
         Ok(config)
     }
 
-    /// A cheap identity of the content, `arch-` and 16 hex digits: headers, lengths and 64 sampled blocks of
-    /// the payload. Equal files agree wherever they lie; a flipped payload bit may go unseen (verify for that).
-    /// Call it once, at load: sampling ends by giving the payload's pages back.
+    /// A cheap identity of the content, `arch-` and 16 hex digits: headers, lengths, three pages of every tensor, and
+    /// the files that make text of tokens. Equal files agree wherever they lie; a tensor that was trained on is seen, a
+    /// single flipped bit may not be (verify for that). Call it once, at load: sampling ends by giving pages back.
     pub fn fingerprint(&self) -> String {
         identity::fingerprint(self)
     }
@@ -157,7 +157,7 @@ impl Weights {
         }
     }
 
-    fn find(&self, name: &str) -> Option<TensorView<'_>> {
+    pub(super) fn find(&self, name: &str) -> Option<TensorView<'_>> {
         match self {
             Self::Gguf(file) => file.tensor(name),
             Self::Safetensors(dir) => dir.tensor(name),

@@ -134,4 +134,36 @@ fn fingerprints_follow_the_content_not_the_place() {
     let open = |f: &Folder| Weights::open(f.path(), &Limits::default()).unwrap().fingerprint();
     assert_eq!(open(&folder), open(&Folder::model("qwen2")));
     assert_ne!(open(&folder), open(&Folder::model("qwen3")));
+    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        let before = open(&folder);
+        std::fs::write(folder.path().join(name), "{}").unwrap();
+        assert_ne!(before, open(&folder), "{name} decides what is computed");
+    }
+}
+
+#[test]
+fn fingerprints_see_every_tensor() {
+    let scratch = Scratch::new();
+    let print = |bytes: &[u8]| {
+        let path = scratch.path().join("model.gguf");
+        std::fs::write(&path, bytes).unwrap();
+        Weights::open(&path, &Limits::default()).unwrap().fingerprint()
+    };
+    let mut file = Gguf::model("llama");
+    // Far more bytes than are read: samples spread over the file alone would pass the small one by.
+    file.tensors.f32("big", &[4096, 1024]);
+    file.tensors.f32("small", &[64, 64]);
+    let bytes = file.bytes();
+    let first = print(&bytes);
+    let place = scratch.path().join("whole.gguf");
+    std::fs::write(&place, &bytes).unwrap();
+    let weights = Weights::open(&place, &Limits::default()).unwrap();
+    let Weights::Gguf(whole) = &weights else { unreachable!() };
+    for name in weights.names() {
+        let data = weights.tensor(name).unwrap().data;
+        let start = whole.map().offset_of(data).unwrap();
+        let mut changed = bytes.clone();
+        changed[start..start + data.len()].iter_mut().for_each(|byte| *byte ^= 1);
+        assert_ne!(first, print(&changed), "{name}");
+    }
 }
