@@ -357,11 +357,10 @@ def test_a_long_thought_leaves_room(small: Pair) -> None:
 def test_a_text_of_bounded_length_has_room_behind_a_thought(wide: Any) -> None:
     """Though each of its characters is a token, as are those of markers, and the thought before it would go on for ever."""
     asked = dspy.Signature("question -> t").append("n", dspy.OutputField(max_length=120), str)
+    lark, closers, _ = fields.grammar(asked, {}, 320)
     for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
-        lm = bridge.DenseLM(wide, max_tokens=320, temperature=1.0, seed=seed, cache=False)
-        with dspy.context(lm=lm, adapter=bridge.DenseAdapter()):
-            found = dspy.Predict(asked)(question="What is it?")
-        assert lm.history[-1]["response"].finish_reason == "stop", (seed, found)
+        found = wide.generate("a", form=Lark(lark, closers), max_tokens=320, temperature=1.0, seed=seed)
+        assert found.finish_reason == "stop", (seed, found.text)
 
 
 @pytest.mark.parametrize(
@@ -447,27 +446,48 @@ def test_there_is_no_second_call(smol: Any, calls: list[Any]) -> None:
 def test_the_form_is_part_of_the_caches_key(smol: Any, calls: list[Any]) -> None:
     lm = bridge.DenseLM(smol, max_tokens=30)
     same = [{"role": "user", "content": "Is water wet?"}]
-    forms = [bridge.response.wrap(Lark(f'start: "{word}"'), is_open=False) for word in ("yes", "no")]
+    forms = [bridge.response.wrap(Lark(f'start: "{word}"')) for word in ("yes", "no")]
     assert [lm(messages=same, response_format=form)[0] for form in forms] == ["yes", "no"]
     assert [lm(messages=same, response_format=form)[0] for form in forms] == ["yes", "no"]
     assert len(calls) == 2
 
 
 def test_truncation_is_reported(smol: Any) -> None:
-    """Text that used up its tokens was cut, though its form is whole; what ended itself was not."""
+    """What used up its tokens was cut, though its form is whole; what ended itself was not."""
 
-    def finish(signature: Any, most: int) -> str:
+    def finish(signature: Any, most: int, asked: str = "Tell a very long story.") -> str:
         lm = bridge.DenseLM(smol, max_tokens=most, cache=False)
-        lark, closers, is_open = fields.grammar(signature, {}, most)
-        lm("Tell a very long story.", response_format=bridge.response.wrap(Lark(lark, closers), is_open=is_open))
+        lark, closers, capped = fields.grammar(signature, {}, most)
+        lm(asked, response_format=bridge.response.wrap(Lark(lark, closers), capped))
         return str(lm.history[-1]["response"].finish_reason)
 
+    thought = dspy.Signature("question -> thought, word: Literal['a', 'b']")
     assert finish(dspy.Signature("question -> story"), 24) == "length"
-    assert finish(dspy.Signature("question -> story: list[str]"), 24) == "stop"
-    assert finish(dspy.Signature("question -> thought, word: Literal['a', 'b']"), 60) == "stop"
+    parts = {"question": (str, dspy.InputField()), "story": (list[str], dspy.OutputField(min_length=1))}
+    assert finish(dspy.Signature(parts, "Tell it."), 24) == "length"
+    assert finish(dspy.Signature("question -> story: list[str]"), 24) == "stop", "it says nothing, and says so"
+    assert finish(thought, 60) == "length"
+    assert finish(thought, 200, "Say hi.") == "stop"
+    assert finish(dspy.Signature("question -> word: Literal['a', 'b']"), 60) == "stop"
     asked = dspy.lm15.Request(model="x", messages=(dspy.lm15.Message.user("Tell a very long story."),),
                               config=dspy.lm15.Config(max_tokens=9))  # fmt: skip
     assert bridge.DenseEngine(smol).complete(asked).finish_reason == "length"
+
+
+@pytest.mark.parametrize("most", [120, 200, 320])
+def test_a_text_at_its_cap_was_cut(wide: Any, most: int) -> None:
+    """A text has ended where its model ended it, or has just as many tokens as it may have, and then that is said."""
+    asked = dspy.Signature("question -> thought, word: Literal['a', 'b']")
+    lark, closers, capped = fields.grammar(asked, {}, most)
+    seen = set()
+    for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
+        text = wide.generate("a", form=Lark(lark, closers), max_tokens=most, temperature=1.0, seed=seed)
+        tokens = bridge.response._tokens(text, "thought", wide)
+        cut = bridge.response.was_cut(bridge.response.wrap(Lark(lark, closers), capped)["json_schema"], text, wide)
+        assert tokens <= capped["thought"], (seed, text.text)
+        assert cut == (tokens == capped["thought"]) or text.finish_reason == "length", (seed, text.text)
+        seen.add(cut)
+    assert True in seen
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import densecore
 from densecore import errors
+from tests import tiny
 from tests.golden.fixtures import Pair, real_path
 
 dspy = pytest.importorskip("dspy", reason="the extra `dspy`")
@@ -37,6 +39,11 @@ def chat(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+def asking(text: str, most: int = 8) -> Any:
+    message = dspy.lm15.Message.user(text)
+    return dspy.lm15.Request(model="x", messages=(message,), config=dspy.lm15.Config(max_tokens=most))
+
+
 def test_answers_are_the_models(lm: Any) -> None:
     answer = lm.dense.generate(chat("Name a colour."), max_tokens=24)
     assert lm("Name a colour.") == [answer.text]
@@ -54,10 +61,45 @@ def test_options_reach_the_model(lm: Any) -> None:
     assert drawn == lm("Tell a story.", temperature=1.0, seed=7)
     several = lm("Tell a story.", temperature=1.0, n=3)
     assert len(set(several)) == 3, "samples without a seed must differ"
-    with_logprobs = lm("Hi", logprobs=True, max_tokens=3)[0]
-    assert len(with_logprobs["logprobs"]["content"]) == 3
+    with_logprobs = lm("Hi", logprobs=True, max_tokens=3)[0]["logprobs"]["content"]
+    known = lm.dense.generate(chat("Hi"), max_tokens=3, logprobs=0)
+    assert [each["token"] for each in with_logprobs] == [lm.dense.detokenize([i]) for i in known.ids]
+    assert [each["logprob"] for each in with_logprobs] == pytest.approx([each.logprob for each in known.logprobs])
     with pytest.raises(Exception, match="frequency_penalty"):
         lm("Hi", frequency_penalty=1.0)
+
+
+def test_one_seed_gives_several_samples_and_the_same_again(lm: Any) -> None:
+    """``n`` samples and rollouts differ, as DSPy's ``BestOfN`` needs; the call repeated gives what it gave."""
+    seeded = lm.copy(seed=int(np.random.default_rng().integers(1 << 30)), temperature=1.0)
+    three = seeded("Tell a story.", n=3)
+    assert len(set(three)) == 3
+    assert three == seeded("Tell a story.", n=3)
+    assert three[:1] == seeded("Tell a story.")
+    assert three == asyncio.run(seeded.acall("Tell a story.", n=3))
+    rollouts = [seeded("Tell a story.", rollout_id=i)[0] for i in range(4)]
+    assert len(set(rollouts)) == 4
+    assert rollouts == [seeded.copy(rollout_id=i)("Tell a story.")[0] for i in range(4)]
+    assert len(set(seeded.copy(temperature=0.0)("Tell a story.", n=2, temperature=0.0))) == 1
+    with dspy.context(lm=seeded, adapter=bridge.DenseAdapter()):
+        several = dspy.Predict("topic -> story", n=3, max_tokens=40)(topic="a goat").completions
+    assert len(set(several.story)) == 3
+
+
+def test_the_id_names_all_that_answers_depend_on(small: Pair, tmp_path: Path) -> None:
+    """Quantisation, storage of keys and values, exactness, and the template beside the weights."""
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small.folder, folder)
+    found = [bridge.DenseLM(str(folder)).model, bridge.DenseLM(str(folder), load={"kv": "f16"}).model]
+    kinds = [tiny.make_tiny_gguf("qwen2", tmp_path / f"{kind}.gguf", kind, seed=3) for kind in ("Q8_0", "Q4_K")]
+    found += [bridge.DenseLM(str(path), load={"kv": "f32"}).model for path in kinds]
+    found += [bridge.DenseLM(str(kinds[0]), load={"kv": "f32", "exact": True}).model]
+    with (folder / "chat_template.jinja").open("a", encoding="utf-8") as template:
+        template.write("Answer in verse.")
+    found += [densecore.dspy.lm.model_id(densecore.Model.load(folder))]
+    assert len(set(found)) == len(found), found
 
 
 def test_the_cache_never_mixes_models(small: Pair, other: Any) -> None:
@@ -103,6 +145,9 @@ def test_programs_are_saved_with_and_without_it(lm: Any, tmp_path: Path, small: 
     (tmp_path / "other.json").write_text(text.replace(lm.dense.fingerprint, "llama-0000000000000000"), encoding="utf-8")
     with pytest.raises(errors.StateError, match="llama-0000000000000000"):
         dspy.Predict("question -> answer").load(str(tmp_path / "other.json"), allow_unsafe_lm_state=True)
+    program.save(str(tmp_path / "whole"), save_program=True)
+    whole = dspy.load(str(tmp_path / "whole"), allow_pickle=True)
+    assert whole.lm.dense is lm.dense
     program.set_lm(bridge.DenseLM(small.ours))
     with pytest.raises(errors.StateError, match="name or path"):
         program.save(str(tmp_path / "none.json"))
@@ -153,11 +198,28 @@ def test_a_timeout_stops_the_model(lm: Any, way: str, moment: float) -> None:
     assert lm("Hi", max_tokens=2)
 
 
-def test_errors_are_dspys(lm: Any) -> None:
+def raising(error: Exception) -> Any:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+def test_errors_are_dspys(lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from dspy.utils.exceptions import ContextWindowExceededError
 
-    with pytest.raises(ContextWindowExceededError):
-        lm("word " * 9000)
+    for ask in (lm, lambda text: asyncio.run(lm.acall(text)), lambda text: list(lm.engine.stream(asking(text)))):
+        with pytest.raises((ContextWindowExceededError, dspy.lm15.ContextLengthError)):
+            ask("word " * 9000)
+    for error, theirs in (
+        (errors.OverloadedError("busy"), dspy.lm15.RateLimitError),
+        (errors.StateError("no"), dspy.lm15.InvalidRequestError),
+        (errors.InsufficientMemoryError("full"), errors.InsufficientMemoryError),
+    ):
+        monkeypatch.setattr(type(lm.dense), "generate", raising(error))
+        with pytest.raises(theirs, match=str(error)):
+            lm.engine.complete(asking("Hi"))
+    monkeypatch.undo()
     with pytest.raises(errors.ArgumentError, match="engine"):
         bridge.DenseLM("smollm2-135m-instruct", engine="auto")
 

@@ -18,9 +18,10 @@ class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
 
     Of other language models it asks what ``ChatAdapter`` asks. Of ours, a text, a number, a choice, a date, a list or a
     model of fields comes back as its type says: there are no parse failures and no second calls. Required texts are not
-    blank. Free text that other fields follow takes what ``max_tokens`` leaves beside the room of those others, so that a
-    long thought still has its conclusion. A ``max_tokens`` too small for the shortest answer is an error. Under
-    ``dspy.ReAct`` the arguments fit the tool that was chosen.
+    blank. Free text that other fields follow ends where the model would end its answer, and takes at most what
+    ``max_tokens`` leaves beside the room of those others, so that a long thought still has its conclusion. A
+    ``max_tokens`` too small for the shortest answer is an error. Under ``dspy.ReAct`` the arguments fit the tool that was
+    chosen.
 
     What judges a value beyond its type, a validator of your own say, can still refuse one.
 
@@ -68,8 +69,8 @@ class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         options = {**lm.kwargs, **lm_kwargs}
         if _is_ours(lm) and not options.get("response_format") and processed.output_fields:
             most = options.get("max_tokens") or options.get("max_completion_tokens") or MAX_TOKENS
-            lark, closers, is_open = grammar(processed, _tools(inputs), most)
-            lm_kwargs["response_format"] = response.wrap(Lark(lark, closers), is_open=is_open)
+            lark, closers, capped = grammar(processed, _tools(inputs), most)
+            lm_kwargs["response_format"] = response.wrap(Lark(lark, closers), capped)
         return processed
 
     def _call_postprocess(

@@ -14,12 +14,10 @@ import pydantic
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
-from densecore.dspy.formats import AWARE, NAIVE
+from densecore.dspy.formats import AWARE, NAIVE, STRIPPED
 from densecore.errors import ArgumentError
 
 Schema = dict[str, Any]
-STRIPPED = "x-stripped"
-"""Of a text whose blanks at both ends do not count, so that it should have none."""
 _CONVERTED = {
     "bytes", "date", "datetime", "decimal", "enum", "frozenset", "lax-or-strict", "multi-host-url", "set", "time",
     "timedelta", "tuple", "url", "uuid",
@@ -48,13 +46,12 @@ class _Exact(GenerateJsonSchema):
         self._kinds: dict[str, str] = {}  # kinds of what is defined once and referred to
 
     def generate_inner(self, schema: Any) -> Schema:
-        self._refuse_strict(schema["type"], schema)
+        self._refuse_strict(schema["type"], schema.get("strict"))
         return dict(super().generate_inner(schema))
 
-    def _refuse_strict(self, kind: str, schema: Any = ()) -> None:
-        """Python's own types alone are taken here, and what JSON can write is none of them."""
-        strict = dict(schema).get("strict", self._nearest.get("strict"))
-        if strict and kind in _CONVERTED:
+    def _refuse_strict(self, kind: str, own: bool | None = None) -> None:
+        """Where Python's own types alone are taken, what JSON can write is none of them."""
+        if kind in _CONVERTED and (self._nearest.get("strict") if own is None else own):
             raise PydanticInvalidForJsonSchema(f"a strict {kind} refuses what JSON can write; leave strict out")
 
     def _within(self, schema: Any, make: Callable[[Any], Schema], config: Mapping[str, Any]) -> Schema:

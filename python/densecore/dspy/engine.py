@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from dspy import lm15
 
 from densecore import errors
 from densecore.arguments import Cancel
-from densecore.dspy import response
+from densecore.dspy import draws, response
 from densecore.dspy.meter import record
 from densecore.dspy.store import expand
 from densecore.model import Model
@@ -94,10 +94,11 @@ class DenseEngine:
             found = self.model.generate(_messages(request), cancel=cancel, **_options(request))
         except errors.DenseCoreError as error:
             _translate(error)
+        draws.answered()
         record(found.usage)
         return _response(request, found, self.model)
 
-    def stream(self, request: lm15.Request, cancel: Cancel | None = None) -> Iterator[Any]:
+    def stream(self, request: lm15.Request, cancel: Cancel | None = None) -> Generator[Any, None, None]:
         """The same as events: a start, deltas as tokens come, an end. Closing the stream stops the model."""
         cancel, options = cancel or Cancel(), _options(request)
         options.pop("logprobs", None)
@@ -112,6 +113,7 @@ class DenseEngine:
             _translate(error)
         finally:
             cancel.cancel()
+        draws.answered()
         record(found.usage)
         yield lm15.StreamEndEvent(finish_reason=_finish(request, found, self.model), usage=_usage(found))
 
@@ -164,7 +166,7 @@ class AsyncDenseEngine:
                 ended = asyncio.wrap_future(step)
                 await asyncio.wait([ended])
                 ended.exception()
-            events.close()  # type: ignore[attr-defined]
+            events.close()
 
     async def aclose(self) -> None:
         """Nothing to close: others may use the model."""
@@ -229,15 +231,14 @@ def _options(request: lm15.Request) -> dict[str, Any]:
         "top_p": config.top_p,
         "top_k": config.top_k,
         "stop": list(config.stop) or None,
-        "seed": config.seed,
+        "seed": None if config.seed is None else draws.seed(config.seed),
         "logprobs": config.logprobs,
     }
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _finish(request: lm15.Request, found: Generation, model: Model) -> Any:
-    most = request.config.max_tokens or MAX_TOKENS
-    return "length" if response.was_cut(request.config.response_format, found, most, model.eos_ids) else "stop"
+    return "length" if response.was_cut(request.config.response_format, found, model) else "stop"
 
 
 def _response(request: lm15.Request, found: Generation, model: Model) -> lm15.Response:

@@ -72,8 +72,8 @@ def text_rule() -> str:
 
 def grammar(
     signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], max_tokens: int
-) -> tuple[str, list[str], bool]:
-    """A Lark grammar of the signature's answer, texts that lead to its end, and whether its last field is open.
+) -> tuple[str, list[str], dict[str, int]]:
+    """A Lark grammar of the signature's answer, texts that lead to its end, and the tokens some free texts may have.
 
     Args:
         signature: What is asked for.
@@ -83,6 +83,7 @@ def grammar(
     shared = Rules()
     values = _values(signature, tools, shared)
     cap = _cap(list(values.values()), max_tokens)
+    capped: dict[str, int] = {}
     rules = []
     for i, (name, value) in enumerate(values.items()):
         following, may_end = _from(values, i + 1)
@@ -94,6 +95,7 @@ def grammar(
         end = f"({end})?" if may_end else end
         if value.text:
             limit = "" if may_end else f"[max_tokens={cap}]"
+            capped |= {} if may_end else {name: cap}
             rules += [
                 f"cut{i}{limit}: V{i}",
                 f"ended{i}{limit}: ENDED{i}",
@@ -105,9 +107,9 @@ def grammar(
         rules.append(f"r{i}: {quoted(f'{name} ## ]]')} /\\n/ {rule} {end}")
     first, _ = _from(values, 0)
     lark = "\n".join([f'start: "[[ ## " ({first})', 'done: "completed ## ]]"', *rules]) + f"\n{shared}"
-    closers = [closer for value in values.values() for closer in value.closers]
-    closers += [f"\n\n[[ ## {name} ## ]]\n" for name in list(values)[1:]]
-    return lark, closers, bool(values) and list(values.values())[-1].open
+    closers = [f"\n\n[[ ## {name} ## ]]\n" for name in list(values)[1:]]  # first, for no text can hold one
+    closers += [closer for value in values.values() for closer in value.closers]
+    return lark, closers, capped
 
 
 def _from(values: Mapping[str, Value], start: int) -> tuple[str, bool]:

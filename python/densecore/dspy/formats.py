@@ -21,6 +21,7 @@ _WORD = "[a-z0-9]{1,20}"
 # Written as they stand where a whole field is one, without quotes, as DSPy shows them.
 PLAIN_FORMATS = {"date": DATE, "date-time": f"{DATE}T{TIME}Z?", "time": TIME}
 AWARE, NAIVE = "date-time-aware", "date-time-naive"  # pydantic tells them apart, JSON schemas do not
+STRIPPED = "x-stripped"  # the keyword of a text whose blanks at both ends do not count, so that it should have none
 FORMATS = {
     **PLAIN_FORMATS,
     AWARE: f"{DATE}T{TIME}Z",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from densecore.dspy import draws
 from densecore.dspy.engine import MAX_TOKENS, AsyncDenseEngine, DenseEngine
 from densecore.errors import ArgumentError, StateError
 from densecore.model import Model
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 class DenseLM(dspy.LM):  # type: ignore[misc]
     """A :class:`densecore.Model` as ``dspy.LM``: what DSPy knows of language models stays DSPy's.
 
-    Answers are greedy unless ``temperature`` says otherwise; drawn ones differ from call to call unless ``seed`` is given.
+    Answers are greedy unless ``temperature`` says otherwise; drawn ones differ from call to call unless ``seed`` is given:
+    then each call draws the same ones, which still differ from one another (``n=``) and from rollout to rollout.
     The model id names the weights by their fingerprint and the storage of keys and values, so that DSPy's cache never gives
     one model's answer for another's. Any number of threads may call it, and the model computes them together.
 
@@ -67,6 +69,16 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         model: Model = self.engine.model
         return model
 
+    def __call__(self, prompt: Any = None, **options: Any) -> Any:
+        """As in ``dspy.LM``. Samples and rollouts of one seed differ."""
+        with draws.call(options.get("rollout_id", self.kwargs.get("rollout_id"))):
+            return super().__call__(prompt, **options)
+
+    async def acall(self, prompt: Any = None, **options: Any) -> Any:
+        """The same for coroutines."""
+        with draws.call(options.get("rollout_id", self.kwargs.get("rollout_id"))):
+            return await super().acall(prompt, **options)
+
     # `forward` is DSPy's: a class that overrides it loses DSPy's cache and retries. Vectors have names of their own.
 
     def encode(self, prompt: Any, **options: Any) -> Any:
@@ -96,5 +108,5 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
 
 
 def model_id(model: Model) -> str:
-    """What names a model's answers: weights and their quantisation (the fingerprint), storage of keys and values."""
-    return f"densecore/{model.name}@{model.fingerprint}-{model.kv}"
+    """What names a model's answers: weights, quantisation and template (the fingerprint), and how it was loaded."""
+    return f"densecore/{model.name}@{model.fingerprint}-{model.kv}{'-exact' if model.exact else ''}"

@@ -2,32 +2,34 @@
 
 >>> read({"type": "json_schema", "schema": {"type": "boolean"}})
 Lark('start: ("true" | "false")\\n')
->>> wrapped = wrap(Lark('start: "yes" | "no"'), is_open=False)["json_schema"]
+>>> wrapped = wrap(Lark('start: "yes" | "no"'))["json_schema"]
 >>> read({"type": "json_schema", "schema": wrapped["schema"]})
 Lark('start: "yes" | "no"')
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
 from densecore.dspy.schema import Rules
 from densecore.errors import ArgumentError
 from densecore.form import Lark
+from densecore.model import Model
 from densecore.results import Generation
 
 _OURS = "densecore"  # a keyword no schema has
 
 
-def wrap(form: Lark, *, is_open: bool) -> dict[str, Any]:
+def wrap(form: Lark, capped: Mapping[str, int] | None = None) -> dict[str, Any]:
     """A form as plain JSON that DSPy passes on, and that is part of its cache's key.
 
     Args:
         form: What an answer must look like.
-        is_open: Whether it ends in text that could always go on, so that an answer which used all its tokens was cut.
+        capped: Fields of free text that others follow, and the tokens each may have.
     """
-    ours = {"kind": form.kind, "texts": form.texts, "open": is_open}
+    ours = {"kind": form.kind, "texts": form.texts, "capped": dict(capped or {})}
     return {"type": "json_schema", "json_schema": {"name": _OURS, "schema": {_OURS: ours}}}
 
 
@@ -54,10 +56,24 @@ def _json(schema: Mapping[str, Any]) -> Lark:
     return Lark(f"start: {start}\n{rules}")
 
 
-def was_cut(response_format: Mapping[str, Any] | None, found: Generation, most: int, ends: list[int]) -> bool:
-    """Whether an answer ended because its tokens were used up: whole as its form goes, and perhaps not as its meaning."""
+def was_cut(response_format: Mapping[str, Any] | None, found: Generation, model: Model) -> bool:
+    """Whether tokens were used up, the answer's or those of a text in it: whole as its form goes, not as its meaning."""
     if found.finish_reason == "length":
         return True
     ours = ((response_format or {}).get("schema") or {}).get(_OURS, {})
-    marked = found.text.endswith("## ]]")
-    return bool(ours.get("open")) and not marked and len(found.ids) >= most and found.ids[-1] not in ends
+    return any(
+        len(found.ids) > most and _tokens(found, name, model) >= most for name, most in ours.get("capped", {}).items()
+    )
+
+
+def _tokens(found: Generation, name: str, model: Model) -> int:
+    """Tokens of a field."""
+    _, marker, rest = found.text.partition(f"[[ ## {name} ## ]]\n")
+    start = len(found.text) - len(rest)
+    ends = start, start + len(rest.partition("\n[[ ## ")[0].removesuffix("\n"))
+
+    def written(count: int) -> int:
+        return len(model.detokenize(found.ids[:count]))
+
+    first, last = (bisect_left(range(len(found.ids)), end, key=written) for end in ends)
+    return last - first if marker else 0

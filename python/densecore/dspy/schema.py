@@ -15,9 +15,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from densecore.dspy.annotation import STRIPPED
 from densecore.dspy.decimals import between, units
-from densecore.dspy.formats import ANY_STRING, FORMATS
+from densecore.dspy.formats import ANY_STRING, FORMATS, STRIPPED
 from densecore.errors import ArgumentError
 
 LONGEST_STRING = 500  # characters: some five sentences
