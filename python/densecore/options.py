@@ -1,10 +1,12 @@
-"""Numbers on a command line, checked where they are read: argparse says which option it was and exits with 2."""
+"""What commands share: the model they mean, and numbers that argparse checks, naming the option, with exit status 2."""
 
 from __future__ import annotations
 
 import argparse
 import math
 
+MODEL = "qwen2.5-coder-1.5b-instruct"
+"""What computes unless the user says otherwise."""
 MOST = 2**31 - 1
 
 

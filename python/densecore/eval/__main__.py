@@ -9,11 +9,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densecore import data
 from densecore.errors import ArgumentError, DenseCoreError
-from densecore.options import count, measure
+from densecore.options import MODEL, count, measure
+
+if TYPE_CHECKING:
+    from densecore.report import Journal, Prices
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 MODULES = "PlanSolve,PromptPlanSolve,PlainChainOfThought"
@@ -54,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--module", metavar="NAME[:SETTING=VALUE...][,...]", help=f"programs (default: {MODULES}; with --lm {IN_TEXT})"
     )
     who.add_argument("--load", metavar="FILE", help="the program as densecore.optimize saved it")
-    who.add_argument(
-        "--model", metavar="NAME", help="name or path of a model computed here (default: Qwen2.5-Coder 1.5B)"
-    )
+    who.add_argument("--model", metavar="NAME", help=f"name or path of a model computed here (default: {MODEL})")
     who.add_argument("--lm", metavar="PROVIDER/NAME", help="a language model that DSPy reaches, instead")
     who.add_argument("--api-base", metavar="URL", help="where a server answers for --lm, vLLM's say")
     who.add_argument("--adapter", default="dense", help="how DSPy's programs ask: dense, chat or json (default: dense)")
@@ -88,10 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     options = _parser().parse_args(arguments)
     try:
+        prices = _prices(options)
         if options.compare:
-            _show(options, [_journal(options, name) for name in options.compare], "compare", compared=True)
+            _show(options, prices, [_journal(options, name) for name in options.compare], "compare")
         else:
-            _evaluate(options)
+            _show(options, prices, _evaluate(options), f"{options.set or SET}-{options.split}")
     except ArgumentError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
@@ -103,9 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> list[Journal]:
     from densecore import models  # the rest is slow to import, and --help needs none of it
-    from densecore.report import Prices
 
     from . import choice
     from .progress import Progress
@@ -131,11 +132,9 @@ def _evaluate(options: argparse.Namespace) -> None:
             settings=settings,
             api=options.lm is not None,
         )
-    if options.prices:
-        Prices.read(options.prices)
     limit = LIMIT if options.limit is None and name == SET else options.limit
     rows = data.load(name, options.split, folder=options.data, limit=limit, seed=options.seed)
-    model = options.lm or options.model or choice.MODEL
+    model = options.lm or options.model or MODEL
     if options.lm is None:
         models.resolve(model)
     lm = choice.language_model(
@@ -175,7 +174,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     finally:
         for run in runs:
             run.journal.close()
-    _show(options, [run.journal for run in runs], f"{name}-{options.split}", compared=len(runs) > 1)
+    return [run.journal for run in runs]
 
 
 def _module(text: str) -> tuple[str, dict[str, Any]]:
@@ -193,7 +192,13 @@ def _module(text: str) -> tuple[str, dict[str, Any]]:
     return name, found
 
 
-def _journal(options: argparse.Namespace, name: str) -> Any:
+def _prices(options: argparse.Namespace) -> Prices:
+    from densecore.report import Prices
+
+    return Prices.read(options.prices) if options.prices else Prices()
+
+
+def _journal(options: argparse.Namespace, name: str) -> Journal:
     from densecore.report import Journal
 
     from . import choice
@@ -201,13 +206,12 @@ def _journal(options: argparse.Namespace, name: str) -> Any:
     return Journal.read(name if name.endswith(".jsonl") else choice.place(options.out, name))
 
 
-def _show(options: argparse.Namespace, journals: Sequence[Any], title: str, *, compared: bool) -> None:
-    from densecore.report import Prices, compare, page, plots, summary, table
+def _show(options: argparse.Namespace, prices: Prices, journals: Sequence[Journal], title: str) -> None:
+    from densecore.report import compare, page, plots, summary, table
 
     from . import choice
 
-    prices = Prices.read(options.prices) if options.prices else Prices()
-    pairs = [compare(journals[0], other) for other in journals[1:]] if compared else []
+    pairs = [compare(journals[0], other) for other in journals[1:]]
     folder = Path(options.out)
     if not options.compare:
         summary.write(folder / f"{title}.json", journals, keep=True, prices=prices, comparisons=pairs)

@@ -14,14 +14,13 @@ from densecore import programs
 from densecore.dspy import DenseLM
 from densecore.errors import ArgumentError
 from densecore.models import resolve
+from densecore.options import MODEL
 from densecore.programs.saved import digest
 from densecore.programs.task import Task, task_of
 from densecore.report import Header, Journal
 
 from .run import Run
 
-MODEL = "qwen2.5-coder-1.5b-instruct"
-"""What computes unless the user says otherwise; a run of another one has it in its name."""
 MAX_TOKENS = 512
 """Of an answer of DSPy's own programs."""
 ADAPTERS = ("dense", "chat", "json")
@@ -149,7 +148,7 @@ def run_name(
     compiled: str | os.PathLike[str] | None = None,
     model: str = MODEL,
 ) -> str:
-    """What a run is called unless the user says otherwise.
+    """What a run is called unless the user says otherwise; it names the model if that is another than the commands'.
 
     >>> run_name("gsm8k", "dev", "PlanSolve", {"mode": "token"})
     'gsm8k-dev-PlanSolve-mode=token'

@@ -13,12 +13,12 @@ import dspy
 from densecore.data import Row
 from densecore.dspy.meter import Meter, metered
 from densecore.errors import DataError, DenseCoreError
-from densecore.programs.task import Task, written
+from densecore.programs.task import OWN_FAILURES, Task, written
 from densecore.report import Example, Journal
 
 HOPELESS = 16
 """Answers in a row of which each raised, and the run is given up: a server that is not there is no wrong answer."""
-_OWN = ("AdapterParseError", "ContextLengthError", "ContextWindowExceededError")  # the model's failures, which count
+_OWN = tuple(each.__name__ for each in OWN_FAILURES)  # as journals have them
 
 
 @dataclass
@@ -109,11 +109,11 @@ class Run:
         finally:
             with self._turn:
                 self._busy -= 1
+                self._turn.notify_all()
                 if example is not None:
                     self._raised.append(example)
                     if not _broken(example):
                         self._keep(seen)
-                self._turn.notify_all()
 
     def settle(self, rows: Sequence[Row], seen: Callable[[Example], None] = lambda example: None) -> None:
         """Keep the last answers though they raised, if a question that was answered before still is.

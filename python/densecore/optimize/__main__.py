@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from densecore.errors import ArgumentError, DenseCoreError
-from densecore.options import count, measure
+from densecore.options import MODEL, count, measure
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-MODEL = "qwen2.5-coder-1.5b-instruct"
 _EPILOG = """\
 optimisers: labeled, bootstrap, random, mipro, copro, gepa (see python -c 'help("densecore.optimize.optimisers")')
 examples:
@@ -94,8 +93,13 @@ def _compile(options: argparse.Namespace) -> None:
     from densecore.optimize.run import PROGRAM
 
     program, *settings = options.program.split(":")
-    for place, role in ((options.train_set, "train"), (options.select_set, "select")):
-        if place is not None:  # before a model is loaded, or even fetched
+    places = rows.DEFAULTS.get(options.set, ("", ""))
+    taken = (
+        (options.train_set or places[0], "train", options.train_rows, rows.TRAIN_ROWS),
+        (options.select_set or places[1], "select", options.select_rows, rows.SELECT_ROWS),
+    )
+    for place, role, *_ in taken:
+        if place:
             rows.checked(place, role)
     made = dict(map(_option, settings))
     remote = [name for name in (options.model, options.teacher) if name and name.startswith(lms.REMOTE)]
@@ -105,6 +109,8 @@ def _compile(options: argparse.Namespace) -> None:
         program, options.set, adapter_name=options.adapter, settings=made, api=options.model.startswith(lms.REMOTE)
     )
     settled = optimisers.settled(options.optimiser, dict(map(_option, options.option)))
+    for place, role, wanted, most in taken:  # before a model is loaded, or even fetched
+        rows.take(place, role, wanted, most, options.data, options.seed)
     folder = Path(options.out or f"results/optimize/{options.set}-{program}-{options.optimiser}")
     told = {"temperature": options.temperature, "api_base": options.api_base}
     if options.max_tokens is not None:

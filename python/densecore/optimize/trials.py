@@ -10,17 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
-from dspy import lm15
 from dspy.utils.callback import BaseCallback
-from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
-from densecore.errors import ContextLengthError, DataError, StorageError
+from densecore.errors import DataError, StorageError
 from densecore.optimize.answers import Stop
 from densecore.optimize.lines import Lines
 from densecore.programs.saved import state_of
-
-_OWN = (AdapterParseError, ContextWindowExceededError, lm15.ContextLengthError, ContextLengthError)
-"""The model's failures, which are wrong answers."""
+from densecore.programs.task import OWN_FAILURES
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class _Scoring:
     @property
     def cause(self) -> Exception | None:
         """What the last row raised, where all did, and none by the model's fault."""
-        broken = [each for each in self.raised if isinstance(each, Exception) and not isinstance(each, _OWN)]
+        broken = [each for each in self.raised if isinstance(each, Exception) and not isinstance(each, OWN_FAILURES)]
         return broken[-1] if broken and len(broken) == len(self.raised) else None
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
+from dspy import lm15
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
 from densecore import metrics
 from densecore.data import Row
-from densecore.errors import ArgumentError
+from densecore.errors import ArgumentError, ContextLengthError
 from densecore.programs.search import passages
 from densecore.report import EXACT, F1
 from densecore.retrieval.bm25 import BM25
@@ -20,6 +22,8 @@ MARK = "####"
 """What the last line of a solution begins with, as in GSM8K."""
 PASSAGES = 4
 """Passages that a question is given, the best by BM25."""
+OWN_FAILURES = (AdapterParseError, ContextWindowExceededError, lm15.ContextLengthError, ContextLengthError)
+"""What a program raises by the model's fault: wrong answers. Anything else says nothing of the model."""
 _ANNOTATION = re.compile(r"<<[^<>]*>>")  # GSM8K's marks for a calculator
 
 
