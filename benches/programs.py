@@ -40,7 +40,7 @@ MODEL = "qwen2.5-coder-1.5b-instruct"
 THREADS, QUESTIONS, FEW = 16, 64, 16
 TOKENS = 400
 ROOM = {"prefix": 0, "own": 600, "tokens": TOKENS}
-SLOTS = (8, 16)  # more than DSPy has threads would stand empty
+SLOTS = (4, 8, 16)  # more than DSPy has threads would stand empty
 START_SECONDS = 120
 OURS, SERVER, PYTHON = "densecore", "llama-server", "llama-cpp-python server"
 

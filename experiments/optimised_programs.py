@@ -2,8 +2,8 @@
 
 Demonstrations come from training rows, candidates are chosen on SVAMP or on held-back HotPotQA rows; then what scored
 highest there, of each program, answers the dev rows beside the programs that were not optimised, unless it is one of them:
-where no candidate was better, the program stayed as it was. Needs the data
-(DENSECORE_DATA), the extra `optimize` and some hours on two cores; goes on where it was stopped.
+where no candidate was better, the program stayed as it was. Needs the data (DENSECORE_DATA), the extra `optimize` and some
+hours on two cores; goes on where it was stopped.
 
     python experiments/optimised_programs.py [gsm8k | hotpotqa ...] [--no-dev]
 """
@@ -34,11 +34,13 @@ JOBS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
         ("ChainOfThought", "bootstrap", ()),
         ("ChainOfThought", "random", ()),
         ("ChainOfThought", "mipro", FEW),
+        ("PlainChainOfThought", "random", ("--select-rows", "100", "--evaluations", "8")),
         # Nothing it says can be a demonstration, so its words alone are looked for: three in each of two rounds.
         ("PlanSolve", "copro", ("--evaluations", "6")),
     ),
     "hotpotqa": (
         ("ZeroShot", "random", ()),
+        ("ChainOfThought", "random", ()),
         # A demonstration has four paragraphs: two of them are some 1,500 tokens that every question reads.
         ("ZeroShot", "mipro", (*FEW, "--option", "max_bootstrapped_demos=2", "--option", "max_labeled_demos=2")),
     ),

@@ -66,11 +66,14 @@ class Comparison:
         """The finding in one line."""
         low, high = self.score_interval
         measure = "accuracy" if self.metric == EXACT else f"mean {self.metric}"
+        exact = "" if self.metric == EXACT else f" of {EXACT}"
         verdict = "a difference" if self.significant else "no difference that these questions show"
+        alone = [(self.only_first, self.first), (self.only_second, self.second)]
+        left_out = "".join(f"; {count} that only {run} has answered left out" for count, run in alone if count)
         return (
             f"{self.first} against {self.second}: {100 * self.score_difference:+.1f} points of {measure} "
             f"({100 * low:+.1f} to {100 * high:+.1f}), {self.won} won and {self.lost} lost of {self.n}, "
-            f"McNemar p = {self.p:.3g}: {verdict}"
+            f"McNemar p{exact} = {self.p:.3g}: {verdict}{left_out}"
         )
 
     def record(self) -> dict[str, Any]:

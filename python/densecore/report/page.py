@@ -108,7 +108,7 @@ def _facts(row: Row, prices: Prices) -> str:
         (percent(row.accuracy), f"accuracy, {100 * low:.1f} to {100 * high:.1f} (95%)"),
         (short(row.emitted_tokens), "tokens emitted a question"),
         (short(row.latent_steps), "latent steps a question"),
-        (f"{short(row.seconds)} s", "a question"),
+        (f"{short(row.machine_seconds)} s", "of the machine a question"),
         (f"${short(1000 * prices.local(row))}", "a thousand questions"),
     ]
     if row.metric != EXACT:
@@ -138,7 +138,10 @@ def html_table(columns: Sequence[table.Column], label: str) -> str:
 
 
 def _legend(found: Sequence[Row]) -> str:
-    told = "95% intervals of the accuracy after Wilson. Tokens, latent steps, positions and seconds are means over questions."
+    told = (
+        "95% intervals of the accuracy after Wilson. Tokens, latent steps, positions and seconds are means over questions: "
+        "seconds from a question to its answer, others being in work meanwhile, s/answer what an answer took of the machine."
+    )
     if any(row.errors for row in found):
         told += " A question that ended in an error counts as wrong."
     return element("p", told, class_="note")

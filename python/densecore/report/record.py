@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -19,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+import densecore
 from densecore.errors import DataError
 from densecore.hardware import hardware
 
@@ -28,7 +30,10 @@ EXACT = "exact match"
 """The metric whose score is 1 for a correct answer and 0 for any other."""
 _MAGIC = b'{"densecore_journal": '
 _MATTERS = ("run", "set", "split", "program", "seed", "model", "model_hash", "quantisation", "metric", "settings")
-_MATTERS_TOO = (("machine", ("cpu", "tier", "threads")), ("versions", ("densecore",)))  # of the dictionaries, these
+_MATTERS_TOO = (
+    ("machine", ("cpu", "tier", "threads")),
+    ("versions", ("densecore", "dspy")),
+)  # of the dictionaries, these
 _PACKAGES = ("densecore", "dspy")
 
 
@@ -141,8 +146,12 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed the answers."""
-    found = {"python": platform.python_version()}
+    """Versions of what computed the answers; ``source`` tells two states of densecore's Python of one version apart."""
+    source = hashlib.sha256()
+    folder = Path(densecore.__file__).parent
+    for place in sorted(folder.rglob("*.py")):
+        source.update(f"{place.relative_to(folder).as_posix()}\n".encode() + place.read_bytes())
+    found = {"python": platform.python_version(), "source": source.hexdigest()[:16]}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

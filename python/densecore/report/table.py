@@ -139,7 +139,8 @@ def columns(rows: Sequence[Row], prices: Prices | None = None) -> list[Column]:
         Column("emitted", [short(row.emitted_tokens) for row in rows]),
         Column("latent", [short(row.latent_steps) for row in rows], rank=1),
         Column("positions", [short(row.positions) for row in rows], rank=3),
-        Column("seconds", [short(row.seconds) for row in rows]),
+        Column("seconds", [short(row.seconds) for row in rows], rank=2),
+        Column("s/answer", [short(row.machine_seconds) for row in rows]),
     ]
     if prices is not None:
         found.append(Column("USD/1000", [short(1000 * prices.local(row)) for row in rows], rank=2))
