@@ -474,6 +474,30 @@ def test_truncation_is_reported(smol: Any) -> None:
     assert bridge.DenseEngine(smol).complete(asked).finish_reason == "length"
 
 
+@pytest.mark.parametrize(
+    "asked", ["Tell a very long story.", "Describe a harbour in detail.", "Explain how bread is made."]
+)
+def test_a_long_text_ends_with_a_sentence(smol: Any, asked: str) -> None:
+    """In time for what must follow, where its model minds an end least."""
+    most = 160
+    lark, closers, capped = fields.grammar(dspy.Signature("question -> thought, word: Literal['a', 'b']"), {}, most)
+    form = Lark(lark, closers, capped["thought"])
+    found = smol.generate([{"role": "user", "content": asked}], form=form, max_tokens=most)
+    text = re.fullmatch(r"\[\[ ## thought ## ]]\n(.*)\n\n\[\[ ## word ## ]]\n[ab]", found.text, re.DOTALL)
+    assert text, found.text
+    assert text[1].endswith((".", "!", "?", ":", '"')), found.text
+    assert found.finish_reason == "stop"
+    assert not bridge.response.was_cut(bridge.response.wrap(form, capped)["json_schema"], found, smol)
+    free = smol.generate([{"role": "user", "content": asked}], max_tokens=most)
+    assert free.finish_reason == "length", "without a form it would have gone on"
+
+
+def test_the_end_of_a_stretch_is_refused_where_it_makes_no_sense() -> None:
+    for stretch in (0, -1, True, 1.5, "7"):
+        with pytest.raises(errors.ArgumentError, match="stretch"):
+            Lark("start: /a/", [], stretch)
+
+
 @pytest.mark.parametrize("most", [120, 200, 320])
 def test_a_text_at_its_cap_was_cut(wide: Any, most: int) -> None:
     """A text has ended where its model ended it, or has just as many tokens as it may have, and then that is said."""

@@ -47,16 +47,16 @@ class Colour(enum.Enum):
 
 
 class Home(pydantic.BaseModel):
-    street: str
+    street: str = pydantic.Field(max_length=80)
     number: int = pydantic.Field(ge=1, le=500)
 
 
 class Person(pydantic.BaseModel):
-    name: str
+    name: str = pydantic.Field(max_length=80)
     age: int = pydantic.Field(ge=0, le=120)
     born: dt.date
     home: Home
-    email: str | None = None
+    email: str | None = pydantic.Field(default=None, max_length=80)
 
 
 class Step(pydantic.BaseModel):

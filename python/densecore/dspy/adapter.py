@@ -18,8 +18,9 @@ class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
 
     Of other language models it asks what ``ChatAdapter`` asks. Of ours, a text, a number, a choice, a date, a list or a
     model of fields comes back as its type says: there are no parse failures and no second calls. Required texts are not
-    blank. Free text that other fields follow ends where the model would end its answer, and takes at most what
-    ``max_tokens`` leaves beside the room of those others, so that a long thought still has its conclusion. A
+    blank. Free text that other fields follow ends where the model would end its answer. It takes at most what ``max_tokens``
+    leaves beside the room of those others, so that a long thought still has its conclusion; the last tokens of that are
+    for finding a place to end. A
     ``max_tokens`` too small for the shortest answer is an error. Under ``dspy.ReAct`` the arguments fit the tool that was
     chosen.
 
@@ -70,7 +71,9 @@ class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         if _is_ours(lm) and not options.get("response_format") and processed.output_fields:
             most = options.get("max_tokens") or options.get("max_completion_tokens") or MAX_TOKENS
             lark, closers, capped = grammar(processed, _tools(inputs), most)
-            lm_kwargs["response_format"] = response.wrap(Lark(lark, closers), capped)
+            lm_kwargs["response_format"] = response.wrap(
+                Lark(lark, closers, max(capped.values(), default=None)), capped
+            )
         return processed
 
     def _call_postprocess(

@@ -29,7 +29,7 @@ def wrap(form: Lark, capped: Mapping[str, int] | None = None) -> dict[str, Any]:
         form: What an answer must look like.
         capped: Fields of free text that others follow, and the tokens each may have.
     """
-    ours = {"kind": form.kind, "texts": form.texts, "capped": dict(capped or {})}
+    ours = {"kind": form.kind, "texts": form.texts, "stretch": form.stretch, "capped": dict(capped or {})}
     return {"type": "json_schema", "json_schema": {"name": _OURS, "schema": {_OURS: ours}}}
 
 
@@ -47,7 +47,7 @@ def read(response_format: Mapping[str, Any] | None) -> Lark | None:
         return _json(schema)
     if ours["kind"] != "lark":
         raise ArgumentError(f"response_format: kind = {ours['kind']!r:.80} is not one that is sent here")
-    return Lark(ours["texts"][0], ours["texts"][1:])
+    return Lark(ours["texts"][0], ours["texts"][1:], ours["stretch"])
 
 
 def _json(schema: Mapping[str, Any]) -> Lark:

@@ -22,14 +22,19 @@ pub enum Grammar {
     /// One of these texts.
     Choice(Vec<String>),
     /// A text of a Lark grammar. The second are texts that lead to its end, tried in order: also where the model would end
-    /// its answer and may not yet.
-    Lark(String, Vec<String>),
+    /// its answer and may not yet. The third are the tokens one stretch of the answer should take at most, if the second
+    /// can end it: towards them its end becomes likelier.
+    Lark(String, Vec<String>, Option<usize>),
 }
 
 /// A grammar's source at most (bytes); real schemas have a few thousand.
 const LONGEST: usize = 1 << 20;
 /// Tokens the shortest answer of a form may take.
 const LONGEST_ENDING: usize = 4096;
+/// Last tokens of a stretch in which its end is looked for, at least: a long sentence.
+const LANDING: usize = 48;
+/// Added to the logit of its end at the end of a stretch; there it outweighs any other.
+const PRESSURE: f32 = 64.0;
 /// Texts that lead JSON and most regular expressions on to their end.
 const CLOSERS: [&str; 14] = ["\"", "}", "]", ")", ",", ", ", ":", "-", "/", ".", ";", "\n", " ", "T"];
 /// Texts that stand for anything where something must stand.
@@ -123,7 +128,7 @@ impl Grammars {
                     texts.iter().map(|t| serde_json::Value::from(t.as_str()).to_string()).collect();
                 (TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | "))), Vec::new())
             }
-            Grammar::Lark(text, closers) => {
+            Grammar::Lark(text, closers, _) => {
                 limit(text)?;
                 (TopLevelGrammar::from_lark(text.clone()), closers.clone())
             }
@@ -134,6 +139,7 @@ impl Grammars {
         }
         let spell = |text: &str| self.tokenizer.encode(text, Special::AsText);
         let exits = closers.len();
+        let stretch = if let Grammar::Lark(.., stretch) = grammar { *stretch } else { None };
         let closers: Vec<_> = closers.iter().map(String::as_str).chain(CLOSERS).map(spell).collect::<Result<_>>()?;
         let fillers: Vec<_> = FILLERS.into_iter().map(spell).collect::<Result<_>>()?;
         let ends = self.ends.clone().into();
@@ -141,6 +147,8 @@ impl Grammars {
             matcher,
             closers: closers.into(),
             exits,
+            stretch,
+            run: 0,
             fillers: fillers.into(),
             ends,
             ending: None,
@@ -184,6 +192,10 @@ pub(crate) struct Form {
     closers: Arc<[Vec<u32>]>,
     /// So many of them, the first, are the caller's.
     exits: usize,
+    /// Tokens that the model should draw at most before one of those is written.
+    stretch: Option<usize>,
+    /// Tokens drawn since something was forced.
+    run: usize,
     fillers: Arc<[Vec<u32>]>,
     /// Tokens that end an answer; the rules know the first.
     ends: Arc<[u32]>,
@@ -208,7 +220,10 @@ impl Form {
         let early = self.exits > 0 && !mask.is_allowed(self.ends[0]);
         if early {
             self.allow_ends(logits, scratch);
+            let pressure = self.pressure();
+            self.ends.iter().for_each(|&id| scratch[id as usize] += pressure);
         }
+        self.run += 1;
         let mut id = sampler.next(scratch);
         if early && self.ends.contains(&id) {
             if let Some(ids) = self.leave(left)? {
@@ -240,6 +255,9 @@ impl Form {
         let mut ids = vec![id];
         if !self.is_over() {
             ids.extend(self.matcher.consume_ff_tokens());
+            if ids.len() > 1 {
+                self.run = 0;
+            }
             // The ending began with what was forced, or spelt it otherwise.
             self.ending = self.ending.take().and_then(|known| known.strip_prefix(&ids[1..]).map(<[u32]>::to_vec));
         }
@@ -264,10 +282,20 @@ impl Form {
                 }
                 self.ending = ending.strip_prefix(&ids[closer.len()..]).map(<[u32]>::to_vec);
                 self.matcher = next;
+                self.run = 0;
                 return Ok(Some(ids));
             }
         }
         Ok(None)
+    }
+
+    /// What is added to the logits of end tokens: nothing for long, then more with each token of a stretch, so that it ends
+    /// where its end is likeliest among its last tokens.
+    fn pressure(&self) -> f32 {
+        let Some(stretch) = self.stretch else { return 0.0 };
+        let landing = (stretch / 8).max(LANDING).min(stretch / 2).max(1);
+        let into = (self.run + landing).saturating_sub(stretch);
+        PRESSURE * (into as f32 / landing as f32).powi(6)
     }
 
     /// Whether nothing can follow.
