@@ -357,9 +357,9 @@ def test_a_long_thought_leaves_room(small: Pair) -> None:
 def test_a_text_of_bounded_length_has_room_behind_a_thought(wide: Any) -> None:
     """Though each of its characters is a token, as are those of markers, and the thought before it would go on for ever."""
     asked = dspy.Signature("question -> t").append("n", dspy.OutputField(max_length=120), str)
-    lark, closers, _ = fields.grammar(asked, {}, 320)
+    form, _ = fields.grammar(asked, {}, 320)
     for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
-        found = wide.generate("a", form=Lark(lark, closers), max_tokens=320, temperature=1.0, seed=seed)
+        found = wide.generate("a", form=form, max_tokens=320, temperature=1.0, seed=seed)
         assert found.finish_reason == "stop", (seed, found.text)
 
 
@@ -457,8 +457,9 @@ def test_truncation_is_reported(smol: Any) -> None:
 
     def finish(signature: Any, most: int, asked: str = "Tell a very long story.") -> str:
         lm = bridge.DenseLM(smol, max_tokens=most, cache=False)
-        lark, closers, capped = fields.grammar(signature, {}, most)
-        lm(asked, response_format=bridge.response.wrap(Lark(lark, closers), capped))
+        form, capped = fields.grammar(signature, {}, most)
+        blunt = Lark(form.texts[0], form.texts[1:])  # as forms are that look for no place to end
+        lm(asked, response_format=bridge.response.wrap(blunt, capped))
         return str(lm.history[-1]["response"].finish_reason)
 
     thought = dspy.Signature("question -> thought, word: Literal['a', 'b']")
@@ -480,8 +481,7 @@ def test_truncation_is_reported(smol: Any) -> None:
 def test_a_long_text_ends_with_a_sentence(smol: Any, asked: str) -> None:
     """In time for what must follow, where its model minds an end least."""
     most = 160
-    lark, closers, capped = fields.grammar(dspy.Signature("question -> thought, word: Literal['a', 'b']"), {}, most)
-    form = Lark(lark, closers, capped["thought"])
+    form, capped = fields.grammar(dspy.Signature("question -> thought, word: Literal['a', 'b']"), {}, most)
     found = smol.generate([{"role": "user", "content": asked}], form=form, max_tokens=most)
     text = re.fullmatch(r"\[\[ ## thought ## ]]\n(.*)\n\n\[\[ ## word ## ]]\n[ab]", found.text, re.DOTALL)
     assert text, found.text
@@ -502,12 +502,12 @@ def test_the_end_of_a_stretch_is_refused_where_it_makes_no_sense() -> None:
 def test_a_text_at_its_cap_was_cut(wide: Any, most: int) -> None:
     """A text has ended where its model ended it, or has just as many tokens as it may have, and then that is said."""
     asked = dspy.Signature("question -> thought, word: Literal['a', 'b']")
-    lark, closers, capped = fields.grammar(asked, {}, most)
-    seen = set()
+    form, capped = fields.grammar(asked, {}, most)
+    blunt, seen = Lark(form.texts[0], form.texts[1:]), set()
     for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
-        text = wide.generate("a", form=Lark(lark, closers), max_tokens=most, temperature=1.0, seed=seed)
+        text = wide.generate("a", form=blunt, max_tokens=most, temperature=1.0, seed=seed)
         tokens = bridge.response._tokens(text, "thought", wide)
-        cut = bridge.response.was_cut(bridge.response.wrap(Lark(lark, closers), capped)["json_schema"], text, wide)
+        cut = bridge.response.was_cut(bridge.response.wrap(blunt, capped)["json_schema"], text, wide)
         assert tokens <= capped["thought"], (seed, text.text)
         assert cut == (tokens == capped["thought"]) or text.finish_reason == "length", (seed, text.text)
         seen.add(cut)

@@ -10,7 +10,6 @@ import dspy
 from densecore.dspy import response
 from densecore.dspy.engine import MAX_TOKENS
 from densecore.dspy.fields import LINE_ENDS, grammar
-from densecore.form import Lark
 
 
 class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
@@ -70,10 +69,7 @@ class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         options = {**lm.kwargs, **lm_kwargs}
         if _is_ours(lm) and not options.get("response_format") and processed.output_fields:
             most = options.get("max_tokens") or options.get("max_completion_tokens") or MAX_TOKENS
-            lark, closers, capped = grammar(processed, _tools(inputs), most)
-            lm_kwargs["response_format"] = response.wrap(
-                Lark(lark, closers, max(capped.values(), default=None)), capped
-            )
+            lm_kwargs["response_format"] = response.wrap(*grammar(processed, _tools(inputs), most))
         return processed
 
     def _call_postprocess(

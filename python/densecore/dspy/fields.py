@@ -23,6 +23,7 @@ from densecore.dspy.annotation import of_type
 from densecore.dspy.formats import PLAIN_FORMATS
 from densecore.dspy.schema import Rules, quoted, regex
 from densecore.errors import ArgumentError
+from densecore.form import Lark
 
 # Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
 ROOM_TEXT = 96
@@ -72,8 +73,8 @@ def text_rule() -> str:
 
 def grammar(
     signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], max_tokens: int
-) -> tuple[str, list[str], dict[str, int]]:
-    """A Lark grammar of the signature's answer, texts that lead to its end, and the tokens some free texts may have.
+) -> tuple[Lark, dict[str, int]]:
+    """The form of the signature's answer, and the tokens that some of its free texts may have.
 
     Args:
         signature: What is asked for.
@@ -109,7 +110,7 @@ def grammar(
     lark = "\n".join([f'start: "[[ ## " ({first})', 'done: "completed ## ]]"', *rules]) + f"\n{shared}"
     closers = [f"\n\n[[ ## {name} ## ]]\n" for name in list(values)[1:]]  # first, for no text can hold one
     closers += [closer for value in values.values() for closer in value.closers]
-    return lark, closers, capped
+    return Lark(lark, closers, cap if capped else None), capped
 
 
 def _from(values: Mapping[str, Value], start: int) -> tuple[str, bool]:
