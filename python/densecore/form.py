@@ -29,16 +29,15 @@ class Form:
     exceeds is refused.
     """
 
-    __slots__ = ("kind", "stretch", "texts")
+    __slots__ = ("exits", "kind", "stretch", "texts")
 
-    def __init__(self, kind: str, texts: Sequence[str], stretch: int | None = None) -> None:
-        for text in texts:
+    def __init__(self, kind: str, texts: Sequence[str], exits: Sequence[str] = (), stretch: int | None = None) -> None:
+        for text in (*texts, *exits):
             if not isinstance(text, str):
                 raise ArgumentError(f"form = {text!r:.80}: it must be a str")
-        self.kind, self.texts = kind, list(texts)
         if stretch is not None and (isinstance(stretch, bool) or not isinstance(stretch, int) or stretch < 1):
             raise ArgumentError(f"stretch = {stretch!r:.80}: it must be a whole number from 1, or None")
-        self.stretch = stretch
+        self.kind, self.texts, self.exits, self.stretch = kind, list(texts), list(exits), stretch
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{text!r:.60}' for text in self.texts)})"
@@ -83,22 +82,25 @@ class Lark(Form):
 
     Args:
         grammar: The rules.
-        closers: Texts that lead to the end. The first that fits is written where the tokens run short, and where the model
-            would end its answer and may not yet: a text that could go on ends where its writer would end it.
+        closers: Texts that lead to the end, tried in order when the tokens run short.
+        exits: Texts that lead on where the model would end its answer and may not yet: the first that fits is written, and a
+            text that could go on ends where its writer would end it. They must be no text that could stand there.
         stretch: Tokens that such a text should have at most. Among the last of them its end becomes likelier and likelier, so
             that it ends where that is least out of place.
     """
 
     __slots__ = ()
 
-    def __init__(self, grammar: str, closers: Sequence[str] = (), stretch: int | None = None) -> None:
-        super().__init__("lark", [grammar, *closers], stretch)
+    def __init__(
+        self, grammar: str, closers: Sequence[str] = (), *, exits: Sequence[str] = (), stretch: int | None = None
+    ) -> None:
+        super().__init__("lark", [grammar, *closers], exits, stretch)
 
 
-def read(form: object) -> tuple[str, list[str], int | None] | None:
+def read(form: object) -> tuple[str, list[str], list[str], int | None] | None:
     """The engine's side of a form."""
     if form is None:
         return None
     if not isinstance(form, Form):
         raise ArgumentError(f"form = {form!r:.80}: give densecore.Json, Regex, Choice or Lark")
-    return form.kind, form.texts, form.stretch
+    return form.kind, form.texts, form.exits, form.stretch

@@ -55,8 +55,8 @@ class GenerateOptions(TypedDict):
     seeds: list[int]
     """None, one for all prompts, or one a prompt."""
     stop: list[str]
-    form: tuple[str, list[str], int | None] | None
-    """``("json" | "regex" | "choice" | "lark", texts, stretch)``; of Lark the grammar, then texts that lead to its end."""
+    form: tuple[str, list[str], list[str], int | None] | None
+    """``("json" | "regex" | "choice" | "lark", texts, exits, stretch)``; of Lark the grammar, then its closers."""
     logprobs: int | None
     """Alternatives reported with each token; ``None`` reports nothing."""
     ignore_eos: bool

@@ -452,14 +452,18 @@ def test_the_form_is_part_of_the_caches_key(smol: Any, calls: list[Any]) -> None
     assert len(calls) == 2
 
 
+def blunt(form: Lark) -> Lark:
+    """The same without exits, as forms are that look for no place to end."""
+    return Lark(form.texts[0], [*form.exits, *form.texts[1:]])
+
+
 def test_truncation_is_reported(smol: Any) -> None:
     """What used up its tokens was cut, though its form is whole; what ended itself was not."""
 
-    def finish(signature: Any, most: int, asked: str = "Tell a very long story.") -> str:
+    def finish(signature: Any, most: int, asked: str = "Tell a very long story.", made: Any = blunt) -> str:
         lm = bridge.DenseLM(smol, max_tokens=most, cache=False)
         form, capped = fields.grammar(signature, {}, most)
-        blunt = Lark(form.texts[0], form.texts[1:])  # as forms are that look for no place to end
-        lm(asked, response_format=bridge.response.wrap(blunt, capped))
+        lm(asked, response_format=bridge.response.wrap(made(form), capped))
         return str(lm.history[-1]["response"].finish_reason)
 
     thought = dspy.Signature("question -> thought, word: Literal['a', 'b']")
@@ -468,7 +472,7 @@ def test_truncation_is_reported(smol: Any) -> None:
     assert finish(dspy.Signature(parts, "Tell it."), 24) == "length"
     assert finish(dspy.Signature("question -> story: list[str]"), 24) == "stop", "it says nothing, and says so"
     assert finish(thought, 60) == "length"
-    assert finish(thought, 200, "Say hi.") == "stop"
+    assert finish(thought, 200, "Say hi.", lambda form: form) == "stop"
     assert finish(dspy.Signature("question -> word: Literal['a', 'b']"), 60) == "stop"
     asked = dspy.lm15.Request(model="x", messages=(dspy.lm15.Message.user("Tell a very long story."),),
                               config=dspy.lm15.Config(max_tokens=9))  # fmt: skip
@@ -495,7 +499,7 @@ def test_a_long_text_ends_with_a_sentence(smol: Any, asked: str) -> None:
 def test_the_end_of_a_stretch_is_refused_where_it_makes_no_sense() -> None:
     for stretch in (0, -1, True, 1.5, "7"):
         with pytest.raises(errors.ArgumentError, match="stretch"):
-            Lark("start: /a/", [], stretch)
+            Lark("start: /a/", stretch=stretch)
 
 
 @pytest.mark.parametrize("most", [120, 200, 320])
@@ -503,15 +507,46 @@ def test_a_text_at_its_cap_was_cut(wide: Any, most: int) -> None:
     """A text has ended where its model ended it, or has just as many tokens as it may have, and then that is said."""
     asked = dspy.Signature("question -> thought, word: Literal['a', 'b']")
     form, capped = fields.grammar(asked, {}, most)
-    blunt, seen = Lark(form.texts[0], form.texts[1:]), set()
+    seen = set()
     for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
-        text = wide.generate("a", form=blunt, max_tokens=most, temperature=1.0, seed=seed)
-        tokens = bridge.response._tokens(text, "thought", wide)
-        cut = bridge.response.was_cut(bridge.response.wrap(blunt, capped)["json_schema"], text, wide)
-        assert tokens <= capped["thought"], (seed, text.text)
-        assert cut == (tokens == capped["thought"]) or text.finish_reason == "length", (seed, text.text)
-        seen.add(cut)
-    assert True in seen
+        for kind in (form, blunt(form)):
+            text = wide.generate("a", form=kind, max_tokens=most, temperature=1.0, seed=seed)
+            tokens = bridge.response._tokens(text, "thought", wide)
+            cut = bridge.response.was_cut(bridge.response.wrap(kind, capped)["json_schema"], text, wide)
+            assert tokens <= capped["thought"], (seed, text.text)
+            assert cut == (tokens == capped["thought"]) or text.finish_reason == "length", (seed, text.text)
+            seen.add((bool(kind.exits), cut))
+    assert (True, False) in seen, "most random models draw an end or a place for one"
+    assert (False, True) in seen
+
+
+@pytest.mark.parametrize(
+    ("outputs", "first"),
+    [
+        ("thought, note: Optional[str], score: int", "score"),  # what may be left out is not gone to
+        ("thought: Annotated[str, pydantic.Field(max_length=300)], score: int", "score"),
+        ("thought, code: dspy.Code, score: int", "code"),
+    ],
+)
+def test_an_early_end_leads_to_the_next_field(smol: Any, outputs: str, first: str) -> None:
+    """And is written as nothing else: no fence of code stands in a text."""
+    kinds: dict[str, Any] = {"Optional[str]": str | None, "int": int, "dspy.Code": dspy.Code}
+    parts: dict[str, Any] = {"question": (str, dspy.InputField())}
+    for each in outputs.split(", "):
+        name, _, kind = each.partition(": ")
+        bound = {"max_length": 300} if "max_length" in kind else {}
+        parts[name] = (kinds.get(kind, str), dspy.OutputField(**bound))
+    form, _ = fields.grammar(dspy.Signature(parts, "Answer."), {}, 400)
+    prompt = [{"role": "user", "content": "Name the capital of France in one sentence."}]
+    free = smol.generate(prompt, max_tokens=60)
+    held = smol.generate(prompt, form=form, max_tokens=400, logprobs=0)
+    text = re.match(r"\[\[ ## thought ## ]]\n(.*?)\n+\[\[ ## (\w+) ## ]]\n", held.text, re.DOTALL)
+    assert text, held.text
+    assert text[2] == first, held.text
+    assert "```" not in text[1], held.text
+    assert len(text[1]) < 4 * len(free.text), "it ended where its model did, more or less"
+    marker = len(smol.tokenize(f"[[ ## {first} ## ]]"))
+    assert sum(each.logprob == 0 for each in held.logprobs or []) >= marker, "an exit is not drawn"
 
 
 @pytest.fixture(scope="module")

@@ -109,13 +109,33 @@ def test_closers_lead_out_of_free_text(smol: Any) -> None:
         assert re.fullmatch(r"[^\n]+\n\nAnswer: -?[0-9]{1,6}", answer.text), f"{budget}: {answer.text!r}"
 
 
+def test_what_is_forced_fits_or_is_not_begun(smol: Any) -> None:
+    """A long choice has no end in few tokens once its first one stands."""
+    long = "certainly " + "not " * 300 + "so"
+    for seed in np.random.default_rng().integers(0, 1 << 30, 8).tolist():
+        found = smol.generate("Say: certainly not", form=densecore.Choice(["a", long]), max_tokens=200, seed=seed,
+                              temperature=2.0)  # fmt: skip
+        assert found.text == "a", seed
+    assert smol.generate("Say: certainly not", form=densecore.Choice(["a", long]), max_tokens=200).text == "a"
+
+
+def test_an_exit_that_is_text_is_not_taken_for_ever(smol: Any) -> None:
+    form = densecore.Lark('start: /[A-Za-z ,.]+/ "!"', ["!"], exits=[" and"])
+    prompt = [{"role": "user", "content": "Name the capital of France in one sentence."}]
+    found = smol.generate(prompt, form=form, max_tokens=120)
+    assert re.fullmatch(r"[A-Za-z ,.]+!", found.text)
+    assert " and and" not in found.text
+    free = smol.generate(prompt, form=form, max_tokens=40, ignore_eos=True)
+    assert re.fullmatch(r"[A-Za-z ,.]+!", free.text)
+
+
 def test_a_model_that_would_end_goes_on_to_what_is_missing(smol: Any) -> None:
     """It says what it says without a form, and then what the form still asks for, by the first closer that fits."""
     prompt = [{"role": "user", "content": "Name the capital of France in one sentence."}]
     free = smol.generate(prompt, max_tokens=60)
     assert free.finish_reason == "stop"
     lark = 'start: text "\\n\\nSure: " ("yes" | "no")\ntext: /[^\\n]+/'
-    held = smol.generate(prompt, form=densecore.Lark(lark, ["\n\nSure: "]), max_tokens=200)
+    held = smol.generate(prompt, form=densecore.Lark(lark, exits=["\n\nSure: "]), max_tokens=200)
     assert held.text in [f"{free.text}\n\nSure: {word}" for word in ("yes", "no")]
     assert held.finish_reason == "stop"
 

@@ -60,6 +60,7 @@ def check() -> tuple[bool, dict[str, Any]]:
             try:
                 if kind < 0.04:
                     lm(question, frequency_penalty=1.0)  # refused by the engine
+                    raise AssertionError("a setting the engine does not have was taken")
                 elif kind < 0.08:
                     given_up(question, rng.randrange(1, 6))
                 else:

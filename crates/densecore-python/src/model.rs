@@ -36,20 +36,23 @@ pub struct GenerateOptions {
     min_p: f32,
     seeds: Vec<u64>,
     stop: Vec<String>,
-    form: Option<(String, Vec<String>, Option<usize>)>,
+    form: Option<Form>,
     logprobs: Option<usize>,
     ignore_eos: bool,
 }
 
-/// `(kind, texts, stretch)` of the front, which knows four kinds.
-fn grammar((kind, mut texts, stretch): (String, Vec<String>, Option<usize>)) -> Option<Grammar> {
+/// Kind, texts, exits and stretch of the front's forms.
+type Form = (String, Vec<String>, Vec<String>, Option<usize>);
+
+/// The front knows four kinds.
+fn grammar((kind, mut texts, exits, stretch): Form) -> Option<Grammar> {
     match (kind.as_str(), texts.len()) {
         ("choice", _) => Some(Grammar::Choice(texts)),
         ("json", 1) => texts.pop().map(Grammar::Json),
         ("regex", 1) => texts.pop().map(Grammar::Regex),
         ("lark", 1..) => {
             let text = texts.remove(0);
-            Some(Grammar::Lark(text, texts, stretch))
+            Some(Grammar::Lark { text, closers: texts, exits, stretch })
         }
         _ => None,
     }

@@ -108,9 +108,11 @@ def grammar(
         rules.append(f"r{i}: {quoted(f'{name} ## ]]')} /\\n/ {rule} {end}")
     first, _ = _from(values, 0)
     lark = "\n".join([f'start: "[[ ## " ({first})', 'done: "completed ## ]]"', *rules]) + f"\n{shared}"
-    closers = [f"\n\n[[ ## {name} ## ]]\n" for name in list(values)[1:]]  # first, for no text can hold one
-    closers += [closer for value in values.values() for closer in value.closers]
-    return Lark(lark, closers, cap if capped else None), capped
+    later = sorted(list(values)[1:], key=lambda name: values[name].optional)  # what may be left out is not gone to
+    # A text of bounded length ends with a letter, so that there is one line feed behind it.
+    exits = [f"{feeds}[[ ## {name} ## ]]\n" for name in later for feeds in ("\n\n", "\n")]
+    closers = [closer for value in values.values() for closer in value.closers]
+    return Lark(lark, closers, exits=exits, stretch=cap if capped else None), capped
 
 
 def _from(values: Mapping[str, Value], start: int) -> tuple[str, bool]:

@@ -21,8 +21,8 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
 
     Answers are greedy unless ``temperature`` says otherwise; drawn ones differ from call to call unless ``seed`` is given:
     then each call draws the same ones, which still differ from one another (``n=``) and from rollout to rollout.
-    The model id names the weights by their fingerprint and the storage of keys and values, so that DSPy's cache never gives
-    one model's answer for another's. Any number of threads may call it, and the model computes them together.
+    The model id names the weights and the template by their fingerprint, and how the model was loaded, so that DSPy's cache
+    never gives one model's answer for another's. Any number of threads may call it, and the model computes them together.
 
     Args:
         model: A name for :meth:`densecore.Model.load`, or a loaded model.

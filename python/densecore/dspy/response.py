@@ -29,7 +29,8 @@ def wrap(form: Lark, capped: Mapping[str, int] | None = None) -> dict[str, Any]:
         form: What an answer must look like.
         capped: Fields of free text that others follow, and the tokens each may have.
     """
-    ours = {"kind": form.kind, "texts": form.texts, "stretch": form.stretch, "capped": dict(capped or {})}
+    ours = {"kind": form.kind, "texts": form.texts, "exits": form.exits, "stretch": form.stretch}
+    ours["capped"] = dict(capped or {})
     return {"type": "json_schema", "json_schema": {"name": _OURS, "schema": {_OURS: ours}}}
 
 
@@ -47,7 +48,7 @@ def read(response_format: Mapping[str, Any] | None) -> Lark | None:
         return _json(schema)
     if ours["kind"] != "lark":
         raise ArgumentError(f"response_format: kind = {ours['kind']!r:.80} is not one that is sent here")
-    return Lark(ours["texts"][0], ours["texts"][1:], ours["stretch"])
+    return Lark(ours["texts"][0], ours["texts"][1:], exits=ours["exits"], stretch=ours["stretch"])
 
 
 def _json(schema: Mapping[str, Any]) -> Lark:
@@ -57,7 +58,10 @@ def _json(schema: Mapping[str, Any]) -> Lark:
 
 
 def was_cut(response_format: Mapping[str, Any] | None, found: Generation, model: Model) -> bool:
-    """Whether tokens were used up, the answer's or those of a text in it: whole as its form goes, not as its meaning."""
+    """Whether tokens were used up, the answer's or those of a text in it: whole as its form goes, not as its meaning.
+
+    A text that found a place to end in time was not cut.
+    """
     if found.finish_reason == "length":
         return True
     ours = ((response_format or {}).get("schema") or {}).get(_OURS, {})

@@ -30,10 +30,10 @@ EXACT = "exact match"
 """The metric whose score is 1 for a correct answer and 0 for any other."""
 _MAGIC = b'{"densecore_journal": '
 _MATTERS = ("run", "set", "split", "program", "seed", "model", "model_hash", "quantisation", "metric", "settings")
-_MATTERS_TOO = (
+_MATTERS_TOO = (  # of the dictionaries, these
     ("machine", ("cpu", "tier", "threads")),
-    ("versions", ("densecore", "dspy")),
-)  # of the dictionaries, these
+    ("versions", ("densecore", "source", "dspy")),
+)
 _PACKAGES = ("densecore", "dspy")
 
 
@@ -146,10 +146,10 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed the answers; ``source`` tells two states of densecore's Python of one version apart."""
+    """Versions of what computed the answers; ``source`` tells two builds of densecore of one version apart."""
     source = hashlib.sha256()
     folder = Path(densecore.__file__).parent
-    for place in sorted(folder.rglob("*.py")):
+    for place in sorted([*folder.rglob("*.py"), *folder.glob("_core*.so")]):
         source.update(f"{place.relative_to(folder).as_posix()}\n".encode() + place.read_bytes())
     found = {"python": platform.python_version(), "source": source.hexdigest()[:16]}
     for package in _PACKAGES:

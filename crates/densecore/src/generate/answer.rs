@@ -98,10 +98,13 @@ impl Options {
 
     fn writer(&self, model: &Model, index: usize) -> Result<Writer> {
         let seed = self.seeds.get(index.min(self.seeds.len().saturating_sub(1))).copied();
-        let form = match &self.form {
+        let mut form = match &self.form {
             Some(grammar) => Some(model.grammars()?.form(grammar, self.max_tokens)?),
             None => None,
         };
+        if let (Some(form), true) = (&mut form, self.ignore_eos) {
+            form.stay();
+        }
         Ok(Writer {
             index,
             sampler: Sampler::new(self.sampling.clone(), seed),

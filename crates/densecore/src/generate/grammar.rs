@@ -21,10 +21,17 @@ pub enum Grammar {
     Regex(String),
     /// One of these texts.
     Choice(Vec<String>),
-    /// A text of a Lark grammar. The second are texts that lead to its end, tried in order: also where the model would end
-    /// its answer and may not yet. The third are the tokens one stretch of the answer should take at most, if the second
-    /// can end it: towards them its end becomes likelier.
-    Lark(String, Vec<String>, Option<usize>),
+    /// A text of a Lark grammar.
+    Lark {
+        /// The rules.
+        text: String,
+        /// Texts that lead to its end, tried in order where the tokens run short.
+        closers: Vec<String>,
+        /// Texts that lead on where the model would end its answer and may not yet, tried in order.
+        exits: Vec<String>,
+        /// Tokens of the model that should stand before an exit at most: towards them its end becomes likelier.
+        stretch: Option<usize>,
+    },
 }
 
 /// A grammar's source at most (bytes); real schemas have a few thousand.
@@ -101,7 +108,8 @@ impl Grammars {
 
     /// A form at its beginning; refuses one whose shortest answer does not fit into `budget` tokens.
     pub fn form(&self, grammar: &Grammar, budget: usize) -> Result<Form> {
-        let (top, closers) = match grammar {
+        let none: &[String] = &[];
+        let (top, closers, exits, stretch) = match grammar {
             Grammar::Json(schema) => {
                 limit(schema)?;
                 let mut schema: serde_json::Value =
@@ -113,11 +121,11 @@ impl Grammars {
                     });
                     object.entry("x-guidance").or_insert(spaces);
                 }
-                (TopLevelGrammar::from_json_schema(schema), Vec::new())
+                (TopLevelGrammar::from_json_schema(schema), none, none, None)
             }
             Grammar::Regex(pattern) => {
                 limit(pattern)?;
-                (TopLevelGrammar::from_regex(pattern), Vec::new())
+                (TopLevelGrammar::from_regex(pattern), none, none, None)
             }
             Grammar::Choice(texts) => {
                 if texts.is_empty() || texts.iter().any(String::is_empty) {
@@ -126,31 +134,30 @@ impl Grammars {
                 texts.iter().try_for_each(|text| limit(text))?;
                 let quoted: Vec<String> =
                     texts.iter().map(|t| serde_json::Value::from(t.as_str()).to_string()).collect();
-                (TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | "))), Vec::new())
+                (TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | "))), none, none, None)
             }
-            Grammar::Lark(text, closers, _) => {
+            Grammar::Lark { text, closers, exits, stretch } => {
                 limit(text)?;
-                (TopLevelGrammar::from_lark(text.clone()), closers.clone())
+                (TopLevelGrammar::from_lark(text.clone()), &**closers, &**exits, *stretch)
             }
         };
         let matcher = Matcher::new(self.factory.create_parser(top));
         if let Some(why) = matcher.get_error() {
             return Err(refused(why));
         }
-        let spell = |text: &str| self.tokenizer.encode(text, Special::AsText);
-        let exits = closers.len();
-        let stretch = if let Grammar::Lark(.., stretch) = grammar { *stretch } else { None };
-        let closers: Vec<_> = closers.iter().map(String::as_str).chain(CLOSERS).map(spell).collect::<Result<_>>()?;
-        let fillers: Vec<_> = FILLERS.into_iter().map(spell).collect::<Result<_>>()?;
-        let ends = self.ends.clone().into();
+        let spell = |texts: &[&str]| -> Result<Arc<[Vec<u32>]>> {
+            texts.iter().map(|text| self.tokenizer.encode(text, Special::AsText)).collect()
+        };
+        let closing: Vec<&str> = exits.iter().chain(closers).map(String::as_str).chain(CLOSERS).collect();
         let mut form = Form {
             matcher,
-            closers: closers.into(),
-            exits,
+            closers: spell(&closing)?,
+            exits: exits.len(),
+            left_by: None,
             stretch,
             run: 0,
-            fillers: fillers.into(),
-            ends,
+            fillers: spell(&FILLERS)?,
+            ends: self.ends.clone().into(),
             ending: None,
             watch: 0,
             cut: false,
@@ -168,10 +175,15 @@ impl Grammars {
     }
 }
 
-/// Goes on by a token; the rules know one end token for all of them.
-fn take(matcher: &mut Matcher, id: u32, ends: &[u32]) -> Result<()> {
+/// Goes on by a token, and by those that must follow it; the rules know one end token for all of them.
+fn follow(matcher: &mut Matcher, id: u32, ends: &[u32]) -> Result<Vec<u32>> {
     let known = if ends.contains(&id) { ends[0] } else { id };
-    matcher.consume_token(known).map_err(refused)
+    matcher.consume_token(known).map_err(refused)?;
+    let mut ids = vec![id];
+    if !matcher.is_stopped() {
+        ids.extend(matcher.consume_ff_tokens());
+    }
+    Ok(ids)
 }
 
 fn limit(source: &str) -> Result<()> {
@@ -190,9 +202,11 @@ fn limit(source: &str) -> Result<()> {
 pub(crate) struct Form {
     matcher: Matcher,
     closers: Arc<[Vec<u32>]>,
-    /// So many of them, the first, are the caller's.
+    /// So many of them, the first, are exits.
     exits: usize,
-    /// Tokens that the model should draw at most before one of those is written.
+    /// The last exit, unless something was forced since: were it text, it would fit again and again.
+    left_by: Option<usize>,
+    /// Tokens that the model should draw at most before an exit.
     stretch: Option<usize>,
     /// Tokens drawn since something was forced.
     run: usize,
@@ -207,95 +221,121 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// The next tokens: one drawn among those allowed, then those that must follow. `left` tokens may still be written.
+    /// The next tokens: one drawn among those allowed, then those that must follow. `left` tokens may still be written. The
+    /// second says how many of them, the first, the model drew: one, or none where it would have ended.
     pub fn draw(
         &mut self,
         logits: &[f32],
         sampler: &mut Sampler,
         left: usize,
         scratch: &mut Vec<f32>,
-    ) -> Result<Vec<u32>> {
+    ) -> Result<(Vec<u32>, usize)> {
         let mask = self.matcher.compute_mask().map_err(refused)?;
         self.restrict(logits, &mask, scratch);
         let early = self.exits > 0 && !mask.is_allowed(self.ends[0]);
         if early {
-            self.allow_ends(logits, scratch);
-            let pressure = self.pressure();
-            self.ends.iter().for_each(|&id| scratch[id as usize] += pressure);
+            let pressure = self.pressure()?;
+            self.ends.iter().for_each(|&id| scratch[id as usize] = logits[id as usize] + pressure);
         }
         self.run += 1;
         let mut id = sampler.next(scratch);
         if early && self.ends.contains(&id) {
             if let Some(ids) = self.leave(left)? {
-                return Ok(ids);
+                return Ok((ids, 0));
             }
             self.restrict(logits, &mask, scratch);
             id = sampler.next(scratch);
         }
-        if left > self.watch {
-            self.ending = None;
-        } else {
-            let mut next = self.matcher.clone();
-            take(&mut next, id, &self.ends)?;
-            if let Some(ending) = self.ending_of(next, left - 1)? {
-                self.ending = Some(ending);
-            } else {
-                // Nothing known ends that in time: on with what does, or here, if the answer may end here.
-                if self.ending.is_none() {
-                    self.ending = self.ending_of(self.matcher.clone(), left)?;
-                }
-                if let Some(ending) = &mut self.ending {
-                    let closing = if ending.is_empty() { self.ends[0] } else { ending.remove(0) };
-                    self.cut |= closing != id;
-                    id = closing;
-                }
-            }
+        Ok((self.advance(id, left)?, 1))
+    }
+
+    /// Takes a token and what must follow it, if the answer can be finished behind them; if not, what finishes it.
+    fn advance(&mut self, id: u32, left: usize) -> Result<Vec<u32>> {
+        let mut next = self.matcher.clone();
+        let ids = follow(&mut next, id, &self.ends)?;
+        let rest = left.checked_sub(ids.len());
+        let far = rest.is_some_and(|rest| rest > self.watch);
+        let ending = match rest {
+            Some(rest) if !far => self.ending_of(next.clone(), rest)?,
+            _ => None,
+        };
+        if far || ending.is_some() {
+            (self.matcher, self.ending) = (next, ending);
+            self.went(&ids[1..]);
+            return Ok(ids);
         }
-        take(&mut self.matcher, id, &self.ends)?;
-        let mut ids = vec![id];
-        if !self.is_over() {
-            ids.extend(self.matcher.consume_ff_tokens());
-            if ids.len() > 1 {
-                self.run = 0;
-            }
-            // The ending began with what was forced, or spelt it otherwise.
-            self.ending = self.ending.take().and_then(|known| known.strip_prefix(&ids[1..]).map(<[u32]>::to_vec));
-        }
+        // Nothing known ends that in time: on with what does, or here, if the answer may end here.
+        let known = match self.ending.take() {
+            Some(known) => Some(known),
+            None => self.ending_of(self.matcher.clone(), left)?,
+        };
+        let Some(mut known) = known else {
+            self.matcher = next;
+            self.cut = true;
+            return Ok(ids);
+        };
+        let closing = if known.is_empty() { self.ends[0] } else { known.remove(0) };
+        self.cut |= closing != id;
+        let ids = follow(&mut self.matcher, closing, &self.ends)?;
+        // The ending began with what was forced, or spelt it otherwise.
+        self.ending = known.strip_prefix(&ids[1..]).map(<[u32]>::to_vec);
+        self.went(&ids[1..]);
         Ok(ids)
     }
 
-    /// The model would end its answer and may not yet: the first of the caller's closers that fits here, with what must
-    /// follow it, if that can be finished with `left` tokens.
+    /// The model would end its answer and may not yet: the first exit that fits here, with what must follow it, if the
+    /// answer can be finished behind them.
     fn leave(&mut self, left: usize) -> Result<Option<Vec<u32>>> {
-        let closers = Arc::clone(&self.closers);
-        for closer in &closers[..self.exits] {
-            let mut next = self.matcher.clone();
-            let fits = next.try_consume_tokens(closer).is_ok_and(|taken| taken == closer.len());
-            let Some(left) = left.checked_sub(closer.len()) else { continue };
-            if !fits || closer.is_empty() {
-                continue;
-            }
-            if let Some(ending) = self.ending_of(next.clone(), left)? {
-                let mut ids = closer.clone();
-                if !next.is_stopped() {
-                    ids.extend(next.consume_ff_tokens());
-                }
-                self.ending = ending.strip_prefix(&ids[closer.len()..]).map(<[u32]>::to_vec);
-                self.matcher = next;
-                self.run = 0;
-                return Ok(Some(ids));
+        let Some(exit) = self.exit()? else { return Ok(None) };
+        let mut ids = self.closers[exit].clone();
+        let mut next = self.matcher.clone();
+        next.consume_tokens(&ids).map_err(refused)?;
+        if !next.is_stopped() {
+            ids.extend(next.consume_ff_tokens());
+        }
+        let Some(rest) = left.checked_sub(ids.len()) else { return Ok(None) };
+        let Some(ending) = self.ending_of(next.clone(), rest)? else { return Ok(None) };
+        let forced = ids.len() > self.closers[exit].len();
+        (self.matcher, self.ending) = (next, Some(ending));
+        (self.run, self.left_by) = (0, if forced { None } else { Some(exit) });
+        Ok(Some(ids))
+    }
+
+    /// The first exit that fits here.
+    fn exit(&mut self) -> Result<Option<usize>> {
+        for (i, exit) in self.closers[..self.exits].iter().enumerate() {
+            if Some(i) != self.left_by
+                && !exit.is_empty()
+                && self.matcher.validate_tokens(exit).map_err(refused)? == exit.len()
+            {
+                return Ok(Some(i));
             }
         }
         Ok(None)
     }
 
-    /// What is added to the logits of end tokens: nothing for long, then more with each token of a stretch, so that it ends
-    /// where its end is likeliest among its last tokens.
-    fn pressure(&self) -> f32 {
-        let Some(stretch) = self.stretch else { return 0.0 };
+    /// Where something was forced, a stretch of the model's own begins anew.
+    fn went(&mut self, forced: &[u32]) {
+        if !forced.is_empty() {
+            (self.run, self.left_by) = (0, None);
+        }
+    }
+
+    /// What is added to the logits of end tokens: nothing for long; among the last tokens of a stretch that an exit can end,
+    /// more and more, so that it ends where its end is least out of place.
+    fn pressure(&mut self) -> Result<f32> {
+        let Some(stretch) = self.stretch else { return Ok(0.0) };
         let landing = (stretch / 8).max(LANDING).min(stretch / 2).max(1);
         let into = (self.run + landing).saturating_sub(stretch);
-        PRESSURE * (into as f32 / landing as f32).powi(6)
+        if into == 0 || self.exit()?.is_none() {
+            return Ok(0.0);
+        }
+        Ok(PRESSURE * (into as f32 / landing as f32).powi(6))
+    }
+
+    /// End tokens are nothing to this answer, so it takes no exits either.
+    pub fn stay(&mut self) {
+        self.exits = 0;
     }
 
     /// Whether nothing can follow.
@@ -318,13 +358,9 @@ impl Form {
             }
         });
         if mask.is_allowed(self.ends[0]) {
-            self.allow_ends(logits, out);
-        }
-    }
-
-    fn allow_ends(&self, logits: &[f32], out: &mut [f32]) {
-        for &id in &*self.ends {
-            out[id as usize] = logits[id as usize];
+            for &id in &self.ends[1..] {
+                out[id as usize] = logits[id as usize];
+            }
         }
     }
 

@@ -75,12 +75,12 @@ impl Writer {
     /// them. Forced tokens have a log-probability of 0.
     pub fn draw(&mut self, logits: &[f32], scratch: &mut Vec<f32>) -> Result<Event> {
         let left = self.max_tokens - self.ids.len();
-        let mut ids = match &mut self.form {
+        let (mut ids, drawn) = match &mut self.form {
             Some(form) => form.draw(logits, &mut self.sampler, left, scratch)?,
-            None => vec![self.sampler.next(logits)],
+            None => (vec![self.sampler.next(logits)], 1),
         };
         ids.truncate(left);
-        if let Some(n) = self.alternatives {
+        if let (Some(n), 1..) = (self.alternatives, drawn) {
             let total = vector::log_sum_exp(logits, scratch);
             self.logprobs.push(TokenLogprob {
                 id: ids[0],
@@ -90,7 +90,7 @@ impl Writer {
         }
         let mut event = Event { index: self.index, text: String::new(), ids: Vec::new(), finish: None };
         for (i, id) in ids.into_iter().enumerate() {
-            if i > 0 && self.alternatives.is_some() {
+            if i >= drawn && self.alternatives.is_some() {
                 self.logprobs.push(TokenLogprob { id, logprob: 0.0, top: Vec::new() });
             }
             let next = self.push(id);

@@ -61,7 +61,8 @@ pub(super) fn fingerprint(weights: &Weights) -> String {
     id
 }
 
-/// Both ends of a tensor and its middle: training moves all of a tensor's numbers, if any.
+/// Both ends of a tensor and its middle. What trains a matrix moves all of its numbers; new rows of an embedding alone go
+/// unseen unless they are among these.
 fn samples(data: &[u8]) -> Vec<&[u8]> {
     if data.len() <= 3 * SAMPLE {
         return vec![data];

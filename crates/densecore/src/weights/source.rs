@@ -139,8 +139,8 @@ impl Weights {
     }
 
     /// A cheap identity of the content, `arch-` and 16 hex digits: headers, lengths, three pages of every tensor, and
-    /// the files that make text of tokens. Equal files agree wherever they lie; a tensor that was trained on is seen, a
-    /// single flipped bit may not be (verify for that). Call it once, at load: sampling ends by giving pages back.
+    /// the files that make text of tokens. Equal files agree wherever they lie; a matrix that was trained is seen, a
+    /// few changed numbers may not be (verify for that). Call it once, at load: sampling ends by giving pages back.
     pub fn fingerprint(&self) -> String {
         identity::fingerprint(self)
     }
