@@ -34,7 +34,7 @@ JOBS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
         ("ChainOfThought", "bootstrap", ()),
         ("ChainOfThought", "random", ()),
         ("ChainOfThought", "mipro", FEW),
-        ("PlainChainOfThought", "random", ("--select-rows", "100", "--evaluations", "8")),
+        ("PlainChainOfThought", "random", ("--select-rows", "100", "--evaluations", "6")),
         # Nothing it says can be a demonstration, so its words alone are looked for: three in each of two rounds.
         ("PlanSolve", "copro", ("--evaluations", "6")),
     ),

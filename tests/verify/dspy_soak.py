@@ -61,7 +61,7 @@ def check() -> tuple[bool, dict[str, Any]]:
                 if kind < 0.04:
                     lm(question, frequency_penalty=1.0)  # refused by the engine
                     raise AssertionError("a setting the engine does not have was taken")
-                elif kind < 0.08:
+                if kind < 0.08:
                     given_up(question, rng.randrange(1, 6))
                 else:
                     asyncio.run(asyncio.wait_for(lm.acall(question, max_tokens=400), rng.uniform(0.05, 1.0)))

@@ -47,16 +47,16 @@ class Colour(enum.Enum):
 
 
 class Home(pydantic.BaseModel):
-    street: str = pydantic.Field(max_length=80)
+    street: str
     number: int = pydantic.Field(ge=1, le=500)
 
 
 class Person(pydantic.BaseModel):
-    name: str = pydantic.Field(max_length=80)
+    name: str
     age: int = pydantic.Field(ge=0, le=120)
     born: dt.date
     home: Home
-    email: str | None = pydantic.Field(default=None, max_length=80)
+    email: str | None = None
 
 
 class Step(pydantic.BaseModel):

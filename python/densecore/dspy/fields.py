@@ -21,13 +21,14 @@ from dspy.adapters.utils import parse_value
 
 from densecore.dspy.annotation import of_type
 from densecore.dspy.formats import PLAIN_FORMATS
+from densecore.dspy.lengths import bounded
 from densecore.dspy.schema import Rules, quoted, regex
 from densecore.errors import ArgumentError
 from densecore.form import Lark
 
 # Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
 ROOM_TEXT = 96
-ROOM_JSON = 192
+ROOM_JSON = 192  # or a quarter of the answer, if that is more
 ROOM_CHOICE = 16
 ROOM_MARKER = 16
 LEAST_TEXT = 16  # tokens of a free text before others, however little there is
@@ -82,7 +83,7 @@ def grammar(
         max_tokens: Of the answer; free texts that others follow share what the others do not need.
     """
     shared = Rules()
-    values = _values(signature, tools, shared)
+    values = _values(signature, tools, shared, max(ROOM_JSON, max_tokens // 4))
     cap = _cap(list(values.values()), max_tokens)
     capped: dict[str, int] = {}
     rules = []
@@ -112,7 +113,8 @@ def grammar(
     # A text of bounded length ends with a letter, so that there is one line feed behind it.
     exits = [f"{feeds}[[ ## {name} ## ]]\n" for name in later for feeds in ("\n\n", "\n")]
     closers = [closer for value in values.values() for closer in value.closers]
-    return Lark(lark, closers, exits=exits, stretch=cap if capped else None), capped
+    stretch = max(1, cap - ROOM_MARKER // 2) if capped else None  # a marker's beginning counts as the text's
+    return Lark(lark, closers, exits=exits, stretch=stretch), capped
 
 
 def _from(values: Mapping[str, Value], start: int) -> tuple[str, bool]:
@@ -134,22 +136,24 @@ def _cap(values: Sequence[Value], max_tokens: int) -> int:
     return max(LEAST_TEXT, (max_tokens - min(kept, max_tokens // 2)) // max(1, len(leading)))
 
 
-def _values(signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], rules: Rules) -> dict[str, Value]:
+def _values(
+    signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], rules: Rules, room: int
+) -> dict[str, Value]:
     fields, found = signature.output_fields, {}
     for name, field in fields.items():
         if name == "next_tool_args" and "next_tool_name" in found:
             continue
         try:
             if name == "next_tool_name" and "next_tool_args" in fields and tools:
-                found[name] = _tool_call(tools, rules)
+                found[name] = _tool_call(tools, rules, room)
             else:
-                found[name] = _value(field, tools, rules)
+                found[name] = _value(field, tools, rules, room)
         except ArgumentError as error:
             raise ArgumentError(f"field {name}: {error}") from None
     return found
 
 
-def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
+def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules, room: int) -> Value:
     kind, origin = field.annotation, get_origin(field.annotation)
     args = get_args(kind)
     optional = not field.is_required()
@@ -173,12 +177,12 @@ def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
             for name, tool in tools.items()
         ]  # fmt: skip
         call = {"type": "array", "items": {"anyOf": calls}}
-        return _json({"type": "object", "properties": {"tool_calls": call}, "required": ["tool_calls"]}, rules)
+        return _json({"type": "object", "properties": {"tool_calls": call}, "required": ["tool_calls"]}, rules, room)
     found = _whole(of_type(field.rebuild_annotation()))
     pattern = PLAIN_FORMATS.get(found.get("format", ""))
     if pattern:
         return Value(regex(pattern), ROOM_CHOICE, open=True)
-    return _json(found, rules)
+    return _json(found, rules, room)
 
 
 def _whole(schema: Any) -> Any:
@@ -193,18 +197,18 @@ def _whole(schema: Any) -> Any:
     return made
 
 
-def _json(schema: Mapping[str, Any], rules: Rules) -> Value:
+def _json(schema: Mapping[str, Any], rules: Rules, room: int) -> Value:
     is_number = schema.get("type") in ("integer", "number")
-    return Value(rules.schema(schema), ROOM_CHOICE if is_number else ROOM_JSON, open=is_number)
+    return Value(rules.schema(bounded(schema, room)), ROOM_CHOICE if is_number else room, open=is_number)
 
 
-def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
+def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules, room: int) -> Value:
     """A tool's name and arguments that fit this tool."""
     pairs = []
     for name, tool in tools.items():
         head = quoted(f"{_spelling(name, Literal[name])}\n\n[[ ## next_tool_args ## ]]\n")
-        pairs.append(f"{head} {_json(_arguments(tool), rules).rule}")
-    return Value(" | ".join(pairs), ROOM_MARKER + ROOM_JSON)
+        pairs.append(f"{head} {_json(_arguments(tool), rules, room).rule}")
+    return Value(" | ".join(pairs), ROOM_MARKER + room)
 
 
 def _arguments(tool: dspy.Tool) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def wrap(form: Lark, capped: Mapping[str, int] | None = None) -> dict[str, Any]:
         form: What an answer must look like.
         capped: Fields of free text that others follow, and the tokens each may have.
     """
-    ours = {"kind": form.kind, "texts": form.texts, "exits": form.exits, "stretch": form.stretch}
+    ours: dict[str, Any] = {"kind": form.kind, "texts": form.texts, "exits": form.exits, "stretch": form.stretch}
     ours["capped"] = dict(capped or {})
     return {"type": "json_schema", "json_schema": {"name": _OURS, "schema": {_OURS: ours}}}
 
