@@ -5,7 +5,7 @@ highest there, of each program, answers the dev rows beside the programs that we
 where no candidate was better, the program stayed as it was. Needs the data (DENSECORE_DATA), the extra `optimize` and some
 hours on two cores; goes on where it was stopped.
 
-    python experiments/optimised_programs.py [gsm8k | hotpotqa ...] [--no-dev]
+    python experiments/optimised_programs.py [gsm8k | hotpotqa ...] [--only PROGRAM] [--no-dev]
 """
 
 from __future__ import annotations
@@ -52,11 +52,14 @@ def main() -> int:
     """Compile, write down what came of it, judge the best on dev rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", metavar="set", help=f"of {', '.join(JOBS)} (default: all)")
+    parser.add_argument("--only", metavar="PROGRAM", help="of the programs this one; what is known of the others stays")
     parser.add_argument("--no-dev", action="store_true", help="choose only")
     options = parser.parse_args()
     for name in options.sets or JOBS:
         compiled = []
         for program, optimiser, more in JOBS[name]:
+            if options.only not in (None, program):
+                continue
             folder = FOLDER / f"{name}-{program}-{optimiser}"
             command = ["--set", name, "--program", program, "--optimiser", optimiser, "--out", str(folder)]
             command += ["--select-rows", str(SELECT_ROWS), "--evaluations", str(EVALUATIONS), "--threads", "64"]
@@ -84,9 +87,12 @@ def better(compiled: list[Path]) -> dict[str, Path]:
 
 
 def write(name: str, compiled: list[Path]) -> None:
-    """The summary of a set's compiles: scores and what was chosen, rows of data sets by their ids alone."""
+    """The summary of a set's compiles: scores and what was chosen, rows of data sets by their ids alone.
+
+    Compiles that are not here, but in the summary as it was, stay there.
+    """
     known = {row.question: row.id for row in data.load(name, "train")}
-    runs = []
+    summary, runs = FOLDER / f"{name}.json", []
     for place in compiled:
         record = json.loads(place.read_text("utf-8"))
         chosen = {
@@ -97,8 +103,13 @@ def write(name: str, compiled: list[Path]) -> None:
             for predictor, state in record["state"].items()
         }
         runs.append({"program": record["program"], "chosen": chosen, **record["provenance"]})
-    written = {"command": "python experiments/optimised_programs.py", "set": name, "machine": machine(), "runs": runs}
-    replace_text(FOLDER / f"{name}.json", json.dumps(written, indent=1, ensure_ascii=False) + "\n")
+    before = json.loads(summary.read_text("utf-8"))["runs"] if summary.exists() else []
+    made = {(run["program"], run["optimiser"]) for run in runs}
+    runs = [run for run in before if (run["program"], run["optimiser"]) not in made] + [
+        {**run, "machine": machine()} for run in runs
+    ]
+    written = {"command": "python experiments/optimised_programs.py", "set": name, "runs": runs}
+    replace_text(summary, json.dumps(written, indent=1, ensure_ascii=False) + "\n")
 
 
 def demonstration(demo: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:

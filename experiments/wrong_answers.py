@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,25 +25,31 @@ READING = ("ChainOfThought", "ZeroShot", "MultiHop")
 
 
 def main() -> int:
-    """Count and write."""
-    journals = {name: Journal.read(place(FOLDER / "gsm8k", f"gsm8k-dev-{name}")) for name in REASONED}
-    reading = {name: Journal.read(place(FOLDER / "hotpotqa", f"hotpotqa-dev-{name}")) for name in READING}
-    rows = data.load("hotpotqa", "dev", limit=max(map(len, reading.values())))
-    complete = {row.id for row in rows if set(row.supporting) <= {text.split(" | ")[0] for text in best(row)}}
-    written: dict[str, Any] = {
-        "command": "python experiments/wrong_answers.py",
-        "model_hash": journals["PlanSolve"].header.model_hash,
-        "gsm8k: accuracy of answers that hold a Python program, and of the others": {
-            name: parts(journal.examples, lambda each: "```python" in each.text or "print(" in each.text, "correct")
-            for name, journal in journals.items()
-        },
-        "hotpotqa: F1 where all supporting paragraphs are among the best four, and elsewhere": {
-            name: parts(journal.examples, lambda each: each.id in complete, "score")
-            for name, journal in reading.items()
-        },
-    }
-    replace_text(FOLDER / "wrong_answers.json", json.dumps(written, indent=1) + "\n")
+    """Count and write; what is known of runs whose journals are not here stays as it was."""
+    summary = FOLDER / "wrong_answers.json"
+    written: dict[str, Any] = json.loads(summary.read_text("utf-8")) if summary.exists() else {}
+    written["command"] = "python experiments/wrong_answers.py"
+    known = written.setdefault("gsm8k: accuracy of answers that hold a Python program, and of the others", {})
+    for name, journal in journals("gsm8k", REASONED):
+        written["model_hash"] = journal.header.model_hash
+        known[name] = parts(journal.examples, lambda each: "```python" in each.text or "print(" in each.text, "correct")
+    known = written.setdefault(
+        "hotpotqa: F1 where all supporting paragraphs are among the best four, and elsewhere", {}
+    )
+    for name, journal in journals("hotpotqa", READING):
+        rows = data.load("hotpotqa", "dev", limit=len(journal))
+        complete = {row.id for row in rows if set(row.supporting) <= {text.split(" | ")[0] for text in best(row)}}
+        known[name] = parts(journal.examples, lambda each, complete=complete: each.id in complete, "score")
+    replace_text(summary, json.dumps(written, indent=1) + "\n")
     return 0
+
+
+def journals(name: str, programs: Sequence[str]) -> Iterator[tuple[str, Journal]]:
+    """Those of a set's runs that are here."""
+    for program in programs:
+        found = place(FOLDER / name, f"{name}-dev-{program}")
+        if Path(found).exists():
+            yield program, Journal.read(found)
 
 
 def parts(examples: Sequence[Example], chosen: Any, figure: str) -> dict[str, dict[str, float | int | None]]:

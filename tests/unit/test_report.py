@@ -110,6 +110,21 @@ def test_comparisons_of_other_pairs_stay_when_asked(tmp_path):
     assert json.loads((tmp_path / "all.json").read_text())["comparisons"] == found
 
 
+def test_a_run_made_anew_takes_its_old_comparisons_with_it(tmp_path):
+    def written(folder, names, compared=True, count=4, **facts):
+        runs = [
+            journal(tmp_path / folder / f"{name}.jsonl", [example(i) for i in range(count)], **facts) for name in names
+        ]
+        pairs = [report.compare(runs[0], other) for other in runs[1:]] if compared else []
+        found = summary.write(tmp_path / "all.json", runs, keep=True, comparisons=pairs)["comparisons"]
+        return [(each["first"], each["second"]) for each in found]
+
+    assert written("one", "ab", started="2026-01-01") == [("a", "b")]
+    assert written("two", "ac", started="2026-01-01") == [("a", "b"), ("a", "c")]
+    assert written("three", "c", compared=False, started="2026-02-02") == [("a", "b")]
+    assert written("four", "b", compared=False, count=5, started="2026-01-01") == []
+
+
 @pytest.mark.parametrize(
     "held",
     [

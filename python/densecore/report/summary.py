@@ -203,7 +203,8 @@ def write(
 ) -> dict[str, Any]:
     """Write the summary as JSON, whole or not at all; gives back what was written.
 
-    ``keep`` leaves what the file holds of other runs where it is: rows, and comparisons of other pairs.
+    ``keep`` leaves what the file holds of other runs where it is: rows, and comparisons of other pairs, unless one of a pair
+    is another run now, or has more answers.
 
     Raises:
         DataError: Journals that make no summary, or a file to keep rows of that is none.
@@ -211,8 +212,14 @@ def write(
     """
     place, made = Path(path), document(journals, prices, comparisons)
     if keep and place.exists():
-        for name, held in _held(place).items():
-            made[name] = _merged(held, made[name], _NAMED[name])
+        held = _held(place)
+        before = {row["run"]: (row.get("started"), row.get("n")) for row in held["rows"]}
+        changed = {row["run"] for row in made["rows"]} - {
+            row["run"] for row in made["rows"] if before.get(row["run"]) == (row["started"], row["n"])
+        }
+        held["comparisons"] = [each for each in held["comparisons"] if not {each["first"], each["second"]} & changed]
+        for name, listed in held.items():
+            made[name] = _merged(listed, made[name], _NAMED[name])
     replace_text(place, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     return made
 
