@@ -649,3 +649,17 @@ def test_it_is_known_as_dspys_and_copied_like_it() -> None:
     assert type(adapter).__name__ == "ChatAdapter"
     assert type(pickle.loads(pickle.dumps(adapter))) is bridge.DenseAdapter
     assert type(copy.deepcopy(adapter)) is bridge.DenseAdapter
+
+
+def test_texts_in_json_share_the_room_and_keys_are_short(wide: Any) -> None:
+    """Random models write as long as they may: all of it has room, and the finish reason says so."""
+    several = pydantic.Field(min_length=1, max_length=4)
+    kinds: list[Any] = [Annotated[list[str], several], Annotated[dict[str, int], several], dict[str, list[str]]]
+    for kind in kinds:
+        form, _ = fields.grammar(asking(kind), {}, 1500)
+        longest = max(int(n) for n in re.findall(r"\{0,(\d+)\}", form.texts[0]))
+        assert longest < 400, form.texts[0]
+    form, _ = fields.grammar(asking(dict[str, int]), {}, 1500)
+    for seed in np.random.default_rng().integers(0, 1 << 30, 4).tolist():
+        found = wide.generate("a", form=form, max_tokens=1500, temperature=1.0, seed=seed).text
+        assert all(len(key) <= 80 for key in re.findall(r'"((?:[^"\\]|\\.)*)": ', found)), found

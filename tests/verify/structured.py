@@ -154,8 +154,9 @@ def faults(program: Any, lm: Any, topic: str, seed: int) -> list[str]:
     for entry in lm.history:
         if entry["response"].finish_reason != "stop":
             found.append("truncated")
-        if {"begun", "ended"} <= signature.output_fields.keys() and impossible_dates(str(entry["outputs"])):
-            found.append(f"no such day: {entry['outputs']!r:.200}")
+        dates = str(entry["outputs"]).partition("[[ ## reason ## ]]")[0]
+        if {"begun", "ended"} <= signature.output_fields.keys() and impossible_dates(dates):
+            found.append(f"no such day: {dates:.200}")
     return found
 
 

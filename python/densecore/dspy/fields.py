@@ -28,7 +28,7 @@ from densecore.form import Lark
 
 # Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
 ROOM_TEXT = 96
-ROOM_JSON = 192  # or a quarter of the answer, if that is more
+ROOM_JSON = 256  # or a quarter of the answer, if that is more
 ROOM_CHOICE = 16
 ROOM_MARKER = 16
 LEAST_TEXT = 16  # tokens of a free text before others, however little there is

@@ -1,9 +1,9 @@
 """How long the texts inside a structured value may be, so that all of it has room in an answer's tokens.
 
 >>> bounded({"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}}, 100)["properties"]["name"]
-{'type': 'string', 'maxLength': 200}
+{'type': 'string', 'maxLength': 150}
 >>> bounded({"type": "array", "maxItems": 4, "items": {"type": "string"}}, 100)["items"]["maxLength"]
-50
+40
 """
 
 from __future__ import annotations
@@ -13,17 +13,23 @@ from typing import Any
 
 from densecore.dspy.schema import LONGEST_STRING
 
-CHARACTERS = 2  # a token has, in texts that go wrong; in good ones four
+CHARACTERS = 1.5  # a token has, in texts that go wrong; in good ones four
 SHORTEST = 40  # characters that a text may always have
 ITEMS = 8  # that are made room for in an array or an object of any length; more of them are shorter, or are cut
 _BOUND = {"maxLength", "pattern", "enum", "const"}
-_VALUES = ("const", "enum", "default", "examples")  # keywords whose values are no schemas
+_LEFT = (
+    "const",
+    "enum",
+    "default",
+    "examples",
+    "propertyNames",
+)  # values that are no schemas, and keys: they are short
 
 
 def bounded(schema: Mapping[str, Any], room: int) -> dict[str, Any]:
     """The schema, its texts of no bound with one: an equal share of so many tokens."""
     texts = max(1, _texts(schema, schema.get("$defs", {}), ()))
-    made: dict[str, Any] = _set(schema, max(SHORTEST, min(LONGEST_STRING, CHARACTERS * room // texts)))
+    made: dict[str, Any] = _set(schema, max(SHORTEST, min(LONGEST_STRING, int(CHARACTERS * room / texts))))
     return made
 
 
@@ -53,5 +59,5 @@ def _set(schema: Any, most: int) -> Any:
         return [_set(part, most) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
-    made = {key: part if key in _VALUES else _set(part, most) for key, part in schema.items()}
+    made = {key: part if key in _LEFT else _set(part, most) for key, part in schema.items()}
     return {**made, "maxLength": max(most, 2 * schema.get("minLength", 0))} if _is_open(schema) else made
