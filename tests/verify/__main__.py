@@ -20,6 +20,7 @@ CHECKS = {
     "exchange": "10,000 exchange round trips grow memory by at most 5 MB",
     "soak": "4,000 mixed calls from four threads, a tenth and more cancelled, leave memory and answers as they were",
     "dspy_soak": "64 threads of DSPy programs for ten minutes: none stuck, none lost, memory within 1 MB a minute",
+    "dspy_company": "64 threads beside streams given up, calls timed out, answers held to forms: none lost, none changed",
     "structured": "1,000 structured DSPy calls of SmolLM2-135M: all parse, no task suffers, a tenth of the pace at most",
     "tokenizer_full": "ids equal llama.cpp's on all of GSM8K train and 2,000 SQuAD paragraphs",
     "soft_sentence": "eight vectors learn a sentence of 20 tokens through SmolLM2 in 500 Adam steps",
