@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 import threading
 import time
 from typing import Any
@@ -107,6 +108,11 @@ def check() -> tuple[bool, dict[str, Any]]:
         "longest_call_seconds": round(longest, 1),
         "resident_mb": {"at_two_minutes": late[0][1] if late else None, "at_the_end": memory[-1][1]},
         "growth_mb_a_minute": round(slope, 3),
+        "resident_mb_by_minute": [
+            [round(min(each)), round(statistics.median(each)), round(max(each))]
+            for each in ([size for at, size in memory if minute <= at / 60 < minute + 1] for minute in range(10))
+            if each
+        ],
     }
     passed = not figures["lost"] and not figures["changed_answers"] and longest <= STUCK_SECONDS
     return passed and slope <= GROWTH_MB_A_MINUTE and bool(sum(raised)), figures
