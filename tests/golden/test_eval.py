@@ -109,6 +109,25 @@ class TestRun:
         found = Journal.read(again.journal.path).examples
         assert (len(found), [each.error for each in found if each.error]) == (40, [])
 
+    def test_an_answer_that_comes_late_says_nothing_of_what_failed_meanwhile(self, tmp_path: Path) -> None:
+        """It was on its way when the server died."""
+        asked: list[int] = []
+
+        def dying(turns: list[str]) -> str:
+            asked.append(1)
+            if len(asked) > 1:
+                raise ConnectionError("refused")
+            until = time.monotonic() + 60
+            while len(asked) < 7 and time.monotonic() < until:
+                time.sleep(0.001)
+            return "#### 1"
+
+        made = begin(tmp_path, dying)
+        with pytest.raises(errors.DenseCoreError, match="refused"):
+            evaluation.take_turns([made], data.load("problems", "dev", limit=40), threads=2)
+        made.journal.close()
+        assert [each.error for each in Journal.read(made.journal.path).examples] == [None]
+
     def test_answers_that_cannot_be_read_are_the_models_own_failure(self, tmp_path: Path) -> None:
         lm = answering(lambda turns: "no fields here")
         made = evaluation.begin("ZeroShot", "problems", "dev", lm, tmp_path, model="test", adapter_name="chat")

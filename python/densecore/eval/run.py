@@ -33,7 +33,11 @@ class Run:
     stopped: bool = field(default=False, compare=False)
     """Nothing is kept any more."""
     _raised: list[Example] = field(default_factory=list, init=False, repr=False, compare=False)
-    """Answers that raised since the last that did not: they are kept when another does not."""
+    """Answers that raised: they are kept when a question that was asked later is answered."""
+    _ended: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """When each of them had raised."""
+    _good: tuple[int, Row] | None = field(default=None, init=False, repr=False, compare=False)
+    """A question that was answered."""
     _busy: int = field(default=0, init=False, repr=False, compare=False)
     """Questions in work."""
     _turn: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False, compare=False)
@@ -101,19 +105,24 @@ class Run:
             while len(self._raised) >= HOPELESS and self._busy:
                 self._turn.wait()
             if len(self._raised) >= HOPELESS:
-                self._give_up()
+                if self._good is None or _broken(self.answer(*self._good)):
+                    self._give_up()
+                self._keep(self._raised, seen)
             self._busy += 1
-        example = None
+        example, began = None, time.monotonic()
         try:
             example = self.answer(index, row)
         finally:
             with self._turn:
                 self._busy -= 1
                 self._turn.notify_all()
-                if example is not None:
+                if example is not None and _broken(example):
                     self._raised.append(example)
-                    if not _broken(example):
-                        self._keep(seen)
+                    self._ended[example.id] = time.monotonic()
+                elif example is not None:
+                    # One that was asked before may have been answered before the language model died.
+                    self._good = index, row
+                    self._keep([*(each for each in self._raised if self._ended[each.id] <= began), example], seen)
 
     def settle(self, rows: Sequence[Row], seen: Callable[[Example], None] = lambda example: None) -> None:
         """Keep the last answers though they raised, if a question that was answered before still is.
@@ -128,10 +137,10 @@ class Run:
             good = next((each for each in self.journal.examples if not _broken(each) and each.id in known), None)
             if good is None or _broken(self.answer(good.index, known[good.id])):
                 self._give_up()
-            self._keep(seen)
+            self._keep(self._raised, seen)
 
-    def _keep(self, seen: Callable[[Example], None]) -> None:
-        ready, self._raised = self._raised, []
+    def _keep(self, ready: Sequence[Example], seen: Callable[[Example], None]) -> None:
+        self._raised = [each for each in self._raised if each not in ready]
         for each in ready:
             if not self.stopped:
                 self.journal.append(each)
