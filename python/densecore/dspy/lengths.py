@@ -17,13 +17,8 @@ CHARACTERS = 1.5  # a token has, in texts that go wrong; in good ones four
 SHORTEST = 40  # characters that a text may always have
 ITEMS = 8  # that are made room for in an array or an object of any length; more of them are shorter, or are cut
 _BOUND = {"maxLength", "pattern", "enum", "const"}
-_LEFT = (
-    "const",
-    "enum",
-    "default",
-    "examples",
-    "propertyNames",
-)  # values that are no schemas, and keys: they are short
+# Keywords whose values are no schemas, and keys, which are short.
+_LEFT = ("const", "enum", "default", "examples", "propertyNames")
 
 
 def bounded(schema: Mapping[str, Any], room: int) -> dict[str, Any]:

@@ -29,8 +29,13 @@ def wrap(form: Lark, capped: Mapping[str, int] | None = None) -> dict[str, Any]:
         form: What an answer must look like.
         capped: Fields of free text that others follow, and the tokens each may have.
     """
-    ours: dict[str, Any] = {"kind": form.kind, "texts": form.texts, "exits": form.exits, "stretch": form.stretch}
-    ours["capped"] = dict(capped or {})
+    ours = {
+        "kind": form.kind,
+        "texts": form.texts,
+        "exits": form.exits,
+        "stretch": form.stretch,
+        "capped": dict(capped or {}),
+    }
     return {"type": "json_schema", "json_schema": {"name": _OURS, "schema": {_OURS: ours}}}
 
 
