@@ -1,5 +1,6 @@
-//! Zeroed memory for packed weights and large inputs, aligned to pages and backed by huge pages where the system has
-//! them.
+//! Zeroed memory straight from the system, aligned to pages, and backed by huge pages where it is large and there are
+//! some: for packed weights, and for what comes and goes with calls of many threads, which an allocator would keep in
+//! each thread's share of it.
 
 use memmap2::{MmapOptions, MmapRaw};
 use std::io;
@@ -23,7 +24,9 @@ impl Chunk {
         let map = MmapRaw::from(MmapOptions::new().len(len).map_anon()?);
         // Fewer page faults while packing and fewer TLB misses while streaming; a kernel without huge pages may refuse.
         #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
+        if len >= HUGE {
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
         Ok(Self(map))
     }
 }
@@ -60,7 +63,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// `len` zero bytes in a map of their own.
+    /// `len` zero bytes in a map of their own. They take memory as they are written, and it goes back at once with them.
     pub fn zeroed(len: usize) -> io::Result<Self> {
         if len == 0 {
             return Ok(Self::default());
@@ -83,8 +86,8 @@ impl Buffer {
     }
 }
 
-/// Floats of one forward pass. Products write them a few columns at a time, a row in every other page: with small pages
-/// that takes longer to address than to compute.
+/// Floats of a forward pass or a call, of unknown content. Products write large ones a few columns at a time, a row in
+/// every other page: with small pages that takes longer to address than to compute.
 #[derive(Debug, Default)]
 pub struct Floats {
     data: Buffer,

@@ -2,7 +2,7 @@
 
 use crate::attention::{CacheFormat, KvTile, Scratch, attend};
 use crate::pool::Pool;
-use std::cell::RefCell;
+use crate::scratch::scratch;
 
 /// Query positions of one task: enough rows to reuse a tile from the cache, few enough to share a prompt out.
 const POSITIONS: usize = 16;
@@ -34,15 +34,11 @@ pub struct Span<'a> {
 
 /// Memory of one task.
 #[derive(Default)]
-struct Work {
+pub(crate) struct Work {
     queries: Vec<f32>,
     out: Vec<f32>,
     positions: Vec<usize>,
     scratch: Scratch,
-}
-
-thread_local! {
-    static WORK: RefCell<Work> = RefCell::default();
 }
 
 struct Target(*mut f32);
@@ -78,7 +74,8 @@ pub fn attend_batch(pool: &Pool, heads: Heads, queries: &[f32], spans: &[Span<'_
         let (s, at, head) = tasks[i];
         let span = &spans[s];
         let len = POSITIONS.min(span.len - at);
-        WORK.with_borrow_mut(|work| {
+        scratch(|scratch| {
+            let work = &mut *scratch.attention.borrow_mut();
             let rows = len * group;
             work.queries.resize(rows * head_dim, 0.0);
             work.out.resize(rows * head_dim, 0.0);

@@ -18,6 +18,7 @@ mod heads_back;
 mod matrix;
 mod pool;
 mod quant;
+mod scratch;
 mod transposed;
 pub mod vector;
 

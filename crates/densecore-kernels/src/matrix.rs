@@ -5,7 +5,7 @@ use crate::dense::{DenseMatrix, FEW, Panels, WIDTH};
 use crate::format::Format;
 use crate::pool::Pool;
 use crate::quant::{Activations, QuantMatrix, Source, TILE};
-use std::cell::RefCell;
+use crate::scratch::scratch;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -210,19 +210,15 @@ impl<'a, 'b> Jobs<'a, 'b> {
 // SAFETY: tasks write disjoint columns, see `products`, which borrowed the outputs exclusively.
 unsafe impl Sync for Jobs<'_, '_> {}
 
-thread_local! {
-    /// Some tiles' results for all rows, before they go to their places.
-    static RESULTS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Sixteen floats that share a cache line.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
-struct Line([f32; TILE]);
+pub(crate) struct Line([f32; TILE]);
 
 /// Calls `with` with room for `len` tiles of one row, of unknown content.
 pub(crate) fn results(len: usize, with: impl FnOnce(&mut [[f32; TILE]])) {
-    RESULTS.with_borrow_mut(|results| {
+    scratch(|scratch| {
+        let results = &mut *scratch.results.borrow_mut();
         if results.len() < len {
             results.resize(len, Line([0.0; TILE]));
         }

@@ -4,6 +4,7 @@
 //! the pool taken by another caller runs its region alone on its own thread: nobody waits for a stranger's work,
 //! and results do not depend on who ran which task.
 
+use crate::scratch::Shelf;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -40,6 +41,7 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     taken: AtomicBool,
+    shelf: Shelf,
     threads: usize,
     process: u32,
 }
@@ -65,7 +67,8 @@ impl Pool {
                 thread::Builder::new().name(format!("densecore-{i}")).spawn(move || work(&shared)).ok()
             })
             .collect();
-        Self { shared, workers, taken: AtomicBool::new(false), threads, process: std::process::id() }
+        let (taken, shelf) = (AtomicBool::new(false), Shelf::default());
+        Self { shared, workers, taken, shelf, threads, process: std::process::id() }
     }
 
     /// How many threads a region can use.
@@ -76,6 +79,7 @@ impl Pool {
     /// Calls `task(0)` to `task(total - 1)`, each once, on this and the pool's threads; returns when all are done.
     /// A panic in a task is raised again here.
     pub fn run(&self, total: usize, task: &(dyn Fn(usize) + Sync)) {
+        let _loan = self.shelf.lend();
         let alone = total <= 1
             || self.workers.is_empty()
             || self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err();

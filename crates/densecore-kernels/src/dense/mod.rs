@@ -20,7 +20,7 @@ use crate::buffer::{Arena, Buffer};
 use crate::format::Format;
 use crate::pool::Pool;
 use crate::quant::TILE;
-use std::cell::RefCell;
+use crate::scratch::scratch;
 use std::io;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -76,14 +76,10 @@ on_tier! {
 }
 pub use kernel::many;
 
-thread_local! {
-    /// Unpacked weights, kept by each thread.
-    static UNPACKED: RefCell<Box<Scratch>> = RefCell::new(Box::new(Scratch([0.0; 2 * DEPTH * TILE])));
-}
-
-/// Calls `with` with this thread's room for unpacked weights.
+/// Calls `with` with room for unpacked weights.
 pub fn unpacked(with: impl FnOnce(&mut Scratch)) {
-    UNPACKED.with_borrow_mut(|scratch| with(scratch));
+    let new = || Box::new(Scratch([0.0; 2 * DEPTH * TILE]));
+    scratch(|scratch| with(scratch.unpacked.borrow_mut().get_or_insert_with(new)));
 }
 
 /// A `[rows][cols]` matrix; a tile is `[cols][16]`, so that one register holds a component of 16 rows. Tiles of bf16

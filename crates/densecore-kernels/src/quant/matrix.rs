@@ -6,7 +6,7 @@ use super::{kernel_tiles, pack_rows, portable_tile};
 use crate::buffer::{Arena, Buffer};
 use crate::format::Format;
 use crate::pool::Pool;
-use std::cell::RefCell;
+use crate::scratch::scratch;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,11 +42,6 @@ pub struct QuantMatrix {
     packed: OnceLock<Buffer>,
     origin: Mutex<Option<Arc<Origin>>>,
     used: AtomicBool,
-}
-
-thread_local! {
-    /// A tile on its way from a source.
-    static TILE_BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl QuantMatrix {
@@ -180,7 +175,8 @@ impl QuantMatrix {
             let origin = self.origin().clone();
             if let Some(origin) = origin {
                 let bytes = origin.source.bytes();
-                TILE_BYTES.with_borrow_mut(|tile| {
+                scratch(|scratch| {
+                    let tile = &mut *scratch.tile.borrow_mut();
                     for (t, out) in tiles.zip(out.chunks_exact_mut(x.n.max(1))) {
                         tile.clear();
                         tile.resize(size, 0);

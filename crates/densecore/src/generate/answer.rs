@@ -173,7 +173,7 @@ impl Model {
                 // Some at a time: a row of logits is 0.6 MB for a Qwen vocabulary.
                 for part in ready.chunks(32) {
                     let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
-                    let logits = self.last_logits(&last);
+                    let logits = self.last_logits(&mut call, &last)?;
                     for (&i, logits) in part.iter().zip(logits.chunks_exact(vocab)) {
                         let event = writers[i].draw(logits, &mut scratch)?;
                         each(&event);

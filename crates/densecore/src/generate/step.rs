@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::cache::Cache;
 use crate::model::prefix::{Claims, Key};
 use crate::model::room::Promise;
+use crate::model::workspace::no_room;
 use crate::pool::call::Call;
 use crate::vertex::Model;
 use densecore_kernels::attention::SPAN;
@@ -261,7 +262,8 @@ impl Model {
             }
         }
         let total = most - left;
-        let mut x = vec![0.0; total * width];
+        let mut x = std::mem::take(&mut call.rows);
+        x.grow(total * width).map_err(|error| no_room(&decoder.config, total, &error))?;
         let mut caches = Vec::with_capacity(takes.len());
         let mut row = 0;
         for &(i, take) in &takes {
@@ -296,6 +298,7 @@ impl Model {
             }
             row += take;
         }
+        call.rows = x;
         Ok(total)
     }
 
@@ -319,8 +322,11 @@ impl Model {
     }
 
     /// Logits after each of the sequences' last positions, `(n, vocab)`.
-    pub(crate) fn last_logits(&self, sequences: &[&Sequence]) -> Vec<f32> {
+    pub(crate) fn last_logits<'a>(&self, call: &'a mut Call<'_>, sequences: &[&Sequence]) -> Result<&'a [f32]> {
+        let (decoder, len) = (self.decoder(), sequences.len() * self.config().vocab);
+        call.logits.grow(len).map_err(|error| no_room(&decoder.config, sequences.len(), &error))?;
         let x: Vec<f32> = sequences.iter().flat_map(|s| s.last.iter().copied()).collect();
-        self.meeting().logits(self.decoder(), x)
+        call.logits = self.meeting().logits(decoder, x, std::mem::take(&mut call.logits));
+        Ok(&call.logits[..len])
     }
 }

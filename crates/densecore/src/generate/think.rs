@@ -105,7 +105,7 @@ impl Model {
             let active: Vec<usize> = (0..sequences.len()).filter(|&i| stopped[i].is_none()).collect();
             for part in active.chunks(32) {
                 let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
-                let logits = self.last_logits(&last);
+                let logits = self.last_logits(&mut call, &last)?;
                 for (&i, logits) in part.iter().zip(logits.chunks_exact(self.config().vocab)) {
                     let id = vector::argmax(logits) as u32;
                     if thinking.stop.contains(&id) || (!thinking.ignore_eos && self.ends().contains(&id)) {

@@ -5,6 +5,7 @@
 use super::prefix::{Key, Prefixes};
 use super::room::{Promise, Room};
 use crate::error::{Error, Result};
+use densecore_kernels::Buffer;
 use densecore_kernels::attention::{self, CacheFormat, KvTile, SPAN};
 use std::sync::Arc;
 
@@ -42,18 +43,28 @@ impl Geometry {
     }
 }
 
-/// Keys and values of 64 positions, all layers and heads.
+/// Keys and values of 64 positions, all layers and heads. A megabyte or two that one thread makes and another lets go:
+/// from the allocator, every thread's share of it would fill up with such blocks and stay so.
 #[derive(Debug)]
 pub(crate) struct Block {
-    data: Vec<u8>,
+    data: Buffer,
     geometry: Arc<Geometry>,
 }
 
 impl Block {
     /// A block of the room that was promised.
     fn new(geometry: &Arc<Geometry>, promise: &mut Promise, copy: Option<&[u8]>) -> Result<Self> {
+        let size = geometry.block();
+        let mut data = Buffer::zeroed(size).map_err(|error| Error::Memory {
+            what: format!("keys and values of {SPAN} positions ({error})"),
+            needed: (size as u64).div_ceil(1 << 20),
+            available: crate::hardware::memory().available >> 20,
+            remedy: "free memory, or load the model with a smaller cache_bytes".into(),
+        })?;
+        if let Some(copy) = copy {
+            data.bytes_mut().copy_from_slice(copy);
+        }
         promise.spend()?;
-        let data = copy.map_or_else(|| vec![0; geometry.block()], <[u8]>::to_vec);
         Ok(Self { data, geometry: Arc::clone(geometry) })
     }
 }
@@ -152,7 +163,7 @@ impl Cache {
         }
         for block in self.blocks.iter_mut().skip(self.len / SPAN) {
             if Arc::get_mut(block).is_none() {
-                *block = Arc::new(Block::new(&self.geometry, promise, Some(&block.data))?);
+                *block = Arc::new(Block::new(&self.geometry, promise, Some(block.data.bytes()))?);
             }
         }
         while self.blocks.len() < needed.div_ceil(SPAN) {
@@ -175,7 +186,7 @@ impl Cache {
                 .and_then(Arc::get_mut)
                 .ok_or_else(|| Error::Internal("cache block is shared or missing".into()))?;
             for head in 0..g.kv_heads {
-                let part = &mut block.data[g.at(layer, head)..][..2 * tile];
+                let part = &mut block.data.bytes_mut()[g.at(layer, head)..][..2 * tile];
                 let (k, v) = part.split_at_mut(tile);
                 let row = head * d..(head + 1) * d;
                 attention::write_tile(g.format, k, v, p % SPAN, &key[row.clone()], &value[row]);
@@ -192,7 +203,7 @@ impl Cache {
     /// Tile `t` of one head.
     pub(crate) fn tile(&self, layer: usize, head: usize, t: usize) -> KvTile<'_> {
         let (at, size) = (self.geometry.at(layer, head), self.geometry.tile());
-        let data = &self.blocks[t].data[at..at + 2 * size];
+        let data = &self.blocks[t].data.bytes()[at..at + 2 * size];
         let (keys, values) = data.split_at(size);
         KvTile { keys, values }
     }

@@ -20,18 +20,20 @@ impl Head {
 
     /// Final states `(N, d)` to logits `(N, vocab)`.
     pub fn logits(&self, pool: &Pool, finals: &[f32], logits: &mut Vec<f32>) {
+        logits.resize(finals.len() / self.matrix.cols() * self.matrix.rows(), 0.0);
         self.project(pool, finals, &[], logits);
     }
 
     /// The same with 15 bits of the states instead of 8.
     pub fn precise_logits(&self, pool: &Pool, finals: &[f32], logits: &mut Vec<f32>) {
         let all: Vec<usize> = (0..finals.len() / self.matrix.cols()).collect();
+        logits.resize(all.len() * self.matrix.rows(), 0.0);
         self.project(pool, finals, &all, logits);
     }
 
-    fn project(&self, pool: &Pool, finals: &[f32], precise: &[usize], logits: &mut Vec<f32>) {
+    /// The first rows of `logits` become those of `finals`; those in `precise` enter with 15 bits.
+    pub fn project(&self, pool: &Pool, finals: &[f32], precise: &[usize], logits: &mut [f32]) {
         let (n, vocab) = (finals.len() / self.matrix.cols(), self.matrix.rows());
-        logits.resize(n * vocab, 0.0);
         let mut input = Input::default();
         let prepared = input.prepare(pool, finals, n, precise, &[&self.matrix]);
         products(pool, prepared, &mut [(&self.matrix, Output::new(logits, vocab))]);

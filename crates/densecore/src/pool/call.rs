@@ -14,6 +14,7 @@ use crate::model::cache::Geometry;
 use crate::model::prefix::Key;
 use crate::model::room::{Asked, LOOK_UP, Place, Promise};
 use crate::vertex::Model;
+use densecore_kernels::Floats;
 use densecore_kernels::attention::SPAN;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,12 +37,25 @@ pub(crate) struct Call<'a> {
     begun: bool,
     /// All enter at once, because what they compute stays held after the call.
     together: bool,
+    /// What it brings to the layers, and takes from there, `(N, d)`.
+    pub rows: Floats,
+    /// What it takes from the head, `(N, vocab)`.
+    pub logits: Floats,
 }
 
 impl<'a> Call<'a> {
     pub fn new(model: &'a Model, cancel: &Cancel) -> Self {
-        let cancel = cancel.clone();
-        Self { model, cancel, arrived: None, seat: None, place: None, begun: false, together: false }
+        Self {
+            model,
+            cancel: cancel.clone(),
+            arrived: None,
+            seat: None,
+            place: None,
+            begun: false,
+            together: false,
+            rows: Floats::default(),
+            logits: Floats::default(),
+        }
     }
 
     /// The same for sequences whose caches outlive the call: none of them would make room for the next.

@@ -6,6 +6,7 @@ use crate::generate::Cancel;
 use crate::model::cache::Cache;
 use crate::model::decoder::Decoder;
 use crate::model::workspace::{Work, Workspace, no_room};
+use densecore_kernels::Floats;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{ThreadId, current};
@@ -14,20 +15,35 @@ use std::thread::{ThreadId, current};
 pub(crate) const ROUND_ROWS: usize = 512;
 /// Rows a caller brings while others are at work, so that a long prompt does not hold up everybody's next token.
 pub(crate) const SHARED_ROWS: usize = 128;
+/// Rows of one round of the head at most.
+const HEAD_ROWS: usize = 64;
 
 /// Some sequences' rows on their way through the layers.
 struct Rows {
     caches: Vec<(Cache, usize)>,
     /// `(N, d)`: embeddings before, states after.
-    x: Vec<f32>,
+    x: Floats,
     layers: usize,
     cancel: Cancel,
     owner: ThreadId,
     outcome: Result<()>,
 }
 
-/// Residual states `(N, d)`, and their logits after.
+impl Rows {
+    fn count(&self) -> usize {
+        self.caches.iter().map(|c| c.1).sum()
+    }
+}
+
+/// Residual states `(N, d)`, and the caller's memory for their logits `(N, vocab)`.
 struct Finals {
+    x: Vec<f32>,
+    logits: Floats,
+}
+
+/// Memory of one pass through the head, kept between steps.
+#[derive(Default)]
+struct HeadSpace {
     x: Vec<f32>,
     logits: Vec<f32>,
 }
@@ -39,6 +55,7 @@ pub(crate) struct Meeting {
     finals: Combiner<Finals>,
     callers: AtomicUsize,
     workspace: Mutex<Workspace>,
+    head: Mutex<HeadSpace>,
 }
 
 /// A caller at work; counted until dropped.
@@ -69,10 +86,10 @@ impl Meeting {
         &self,
         decoder: &Decoder,
         caches: Vec<(Cache, usize)>,
-        x: Vec<f32>,
+        x: Floats,
         layers: usize,
         cancel: &Cancel,
-    ) -> (Vec<Cache>, Vec<f32>, Result<()>) {
+    ) -> (Vec<Cache>, Floats, Result<()>) {
         let unfinished = Err(Error::Internal("a step was abandoned by the caller that led it".into()));
         let item = Rows { caches, x, layers, cancel: cancel.clone(), owner: current().id(), outcome: unfinished };
         let choose = |waiting: &[&Rows]| {
@@ -80,7 +97,7 @@ impl Meeting {
             waiting
                 .iter()
                 .take_while(|w| {
-                    rows += w.caches.iter().map(|c| c.1).sum::<usize>();
+                    rows += w.count();
                     w.layers == layers && rows <= ROUND_ROWS
                 })
                 .count()
@@ -96,7 +113,7 @@ impl Meeting {
             item.outcome = item.cancel.quiet().check();
         }
         let mut going: Vec<&mut Rows> = round.iter_mut().filter(|item| item.outcome.is_ok()).collect();
-        let total: usize = going.iter().flat_map(|item| &item.caches).map(|c| c.1).sum();
+        let total: usize = going.iter().map(|item| item.count()).sum();
         let Some(first) = going.first() else { return };
         let layers = first.layers;
         // Alone, a caller's cancel acts between layers; together, between steps, for it must not stop the others.
@@ -114,8 +131,9 @@ impl Meeting {
         }
         let mut at = 0;
         for item in &going {
-            ws.x[at..at + item.x.len()].copy_from_slice(&item.x);
-            at += item.x.len();
+            let len = item.count() * width;
+            ws.x[at..at + len].copy_from_slice(&item.x[..len]);
+            at += len;
         }
         debug_assert_eq!(at, total * width);
         let mut works: Vec<Work<'_>> = going
@@ -127,8 +145,8 @@ impl Meeting {
         drop(works);
         let mut at = 0;
         for item in going {
-            let len = item.x.len();
-            item.x.copy_from_slice(&ws.x[at..at + len]);
+            let len = item.count() * width;
+            item.x[..len].copy_from_slice(&ws.x[at..at + len]);
             at += len;
             item.outcome = match &outcome {
                 Ok(()) => Ok(()),
@@ -138,37 +156,40 @@ impl Meeting {
         }
     }
 
-    /// Logits of residual states `(N, d)`, together with whoever else is here.
-    pub fn logits(&self, decoder: &Decoder, x: Vec<f32>) -> Vec<f32> {
-        let width = decoder.config.width;
+    /// Logits `(N, vocab)` of residual states `(N, d)`, together with whoever else is here. They are written to memory
+    /// that the caller brings, step after step: a row of a Qwen vocabulary is 0.6 MB.
+    pub fn logits(&self, decoder: &Decoder, x: Vec<f32>, logits: Floats) -> Floats {
+        let (width, vocab) = (decoder.config.width, decoder.config.vocab);
         let most = |waiting: &[&Finals]| {
             let mut rows = 0;
             waiting
                 .iter()
                 .take_while(|w| {
                     rows += w.x.len() / width;
-                    rows <= 64
+                    rows <= HEAD_ROWS
                 })
                 .count()
         };
         let work = |round: &mut [Finals]| {
-            let x: Vec<f32> = round.iter().flat_map(|item| item.x.iter().copied()).collect();
-            let finals = decoder.head.finish(&decoder.pool, &x);
-            let mut logits = Vec::new();
-            decoder.head.logits(&decoder.pool, &finals, &mut logits);
-            let vocab = decoder.config.vocab;
+            let space = &mut *self.head.lock().unwrap_or_else(PoisonError::into_inner);
+            space.x.clear();
+            for item in round.iter() {
+                space.x.extend_from_slice(&item.x);
+            }
+            let finals = decoder.head.finish(&decoder.pool, &space.x);
             if let [only] = round {
-                only.logits = logits;
+                decoder.head.project(&decoder.pool, &finals, &[], &mut only.logits);
                 return;
             }
-            let mut at = 0;
+            decoder.head.logits(&decoder.pool, &finals, &mut space.logits);
+            let mut rest = space.logits.as_slice();
             for item in round {
-                let len = item.x.len() / width * vocab;
-                item.logits = logits[at..at + len].to_vec();
-                at += len;
+                let own;
+                (own, rest) = rest.split_at(item.x.len() / width * vocab);
+                item.logits[..own.len()].copy_from_slice(own);
             }
         };
         let expected = self.callers.load(Ordering::Relaxed);
-        self.finals.run(Finals { x, logits: Vec::new() }, expected, &most, &work).logits
+        self.finals.run(Finals { x, logits }, expected, &most, &work).logits
     }
 }
