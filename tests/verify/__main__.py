@@ -34,7 +34,7 @@ def main() -> int:
     """Run the chosen checks; the exit status counts the failures."""
     parser = argparse.ArgumentParser(prog="python -m tests.verify", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(CHECKS)}; all without one")
-    parser.add_argument("--force", action="store_true", help="run again where a result exists")
+    parser.add_argument("--force", action="store_true", help="run again what has passed")
     parser.add_argument("--list", action="store_true", help="tell the checks and their results, run nothing")
     options = parser.parse_args()
     unknown = set(options.names) - set(CHECKS)
@@ -43,8 +43,8 @@ def main() -> int:
     failed = 0
     for name in options.names or CHECKS:
         done = record.path(name)
-        if options.list or (done.exists() and not options.force):
-            known = json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
+        known = json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
+        if options.list or (known is not None and known["passed"] and not options.force):
             verdict = "not run" if known is None else f"{'passed' if known['passed'] else 'FAILED'} {known['date']}"
             record.say(f"{name:15} {verdict:30} {CHECKS[name]}")
             failed += known is not None and not known["passed"]
