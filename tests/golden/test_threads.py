@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -157,3 +158,39 @@ def test_spawned_processes_work(small: Pair) -> None:
     said = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
     here = densecore.Model.load(small.folder).generate("a", max_tokens=4, ignore_eos=True)
     assert said == str(here.ids)
+
+
+MEMORY = """
+import ctypes, sys, threading
+import densecore
+
+class Heaps(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "a", "b", "c", "maps", "d", "e", "used", "free", "f")]
+
+heaps = ctypes.CDLL("libc.so.6").mallinfo2
+heaps.restype = Heaps
+model = densecore.Model.load(sys.argv[1], context=1024, prefix_bytes=0)
+model.generate("one " * 150, max_tokens=2)
+before, all_asked = heaps().arena, threading.Barrier(25)
+
+def work(number):
+    for turn in range(3):
+        model.generate(f"{number} {turn} " + "and one more " * 60, max_tokens=3)
+    all_asked.wait()
+    all_asked.wait()
+
+threads = [threading.Thread(target=work, args=(number,)) for number in range(24)]
+for thread in threads:
+    thread.start()
+all_asked.wait()
+print((heaps().arena - before) >> 20)
+all_asked.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="asks the allocator of glibc 2.33 and later")
+def test_what_calls_held_is_not_kept_for_every_thread() -> None:
+    """Keys and values, rows and logits of a call are not the allocator's, which would keep them in each thread's arena."""
+    run = [sys.executable, "-c", MEMORY, str(real_path("smollm2-135m-instruct"))]
+    kept = int(subprocess.run(run, check=True, capture_output=True, text=True, timeout=300).stdout)
+    assert kept < 12, f"{kept} MB: a call has some 6 MB, and none of the 24 callers may leave half of one"
