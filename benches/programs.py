@@ -71,7 +71,7 @@ def python_server_lm(path: Path) -> Iterator[dspy.LM]:
         until = time.monotonic() + START_SECONDS
         while not answers(port):
             if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("llama_cpp.server did not start: pip install 'llama-cpp-python[server]'")
+                raise RuntimeError("llama_cpp.server did not start")
             time.sleep(0.3)
         yield over_http(port)
     finally:
@@ -115,7 +115,13 @@ def main() -> int:
     parser.add_argument("--set", default="gsm8k", help="gsm8k, or problems where it is not at hand")
     parser.add_argument("--save", action="store_true", help=f"write {PLACE.name}")
     options = parser.parse_args()
-    logging.getLogger("dspy").setLevel(logging.ERROR)
+    logging.getLogger("dspy").setLevel(logging.CRITICAL)  # an answer that cannot be read counts as failed, see below
+    if subprocess.run(
+        [sys.executable, "-m", "llama_cpp.server", "--help"], capture_output=True, check=False
+    ).returncode:
+        parser.error(
+            "llama_cpp.server does not start here; its parts are missing: pip install 'llama-cpp-python[server]'"
+        )
     path = models.resolve(MODEL).path
     rows = data.load(options.set, "dev", limit=QUESTIONS)
     best = 0.0

@@ -1,6 +1,6 @@
-//! Zeroed memory straight from the system, aligned to pages, and backed by huge pages where it is large and there are
-//! some: for packed weights, and for what comes and goes with calls of many threads, which an allocator would keep in
-//! each thread's share of it.
+//! Zeroed memory straight from the system, aligned to pages: in huge ones, where there are some, for packed weights and
+//! what forward passes work in; in small ones for what comes and goes with the calls of many threads, which an allocator
+//! would keep in each thread's share of it.
 
 use memmap2::{MmapOptions, MmapRaw};
 use std::io;
@@ -21,13 +21,15 @@ struct Chunk(MmapRaw);
 
 impl Chunk {
     fn new(len: usize) -> io::Result<Self> {
-        let map = MmapRaw::from(MmapOptions::new().len(len).map_anon()?);
-        // Fewer page faults while packing and fewer TLB misses while streaming; a kernel without huge pages may refuse.
+        Ok(Self(MmapRaw::from(MmapOptions::new().len(len).map_anon()?)))
+    }
+
+    /// Fewer page faults while packing and fewer TLB misses while streaming; a kernel without huge pages may refuse.
+    fn huge(len: usize) -> io::Result<Self> {
+        let chunk = Self::new(len)?;
         #[cfg(target_os = "linux")]
-        if len >= HUGE {
-            let _ = map.advise(memmap2::Advice::HugePage);
-        }
-        Ok(Self(map))
+        let _ = chunk.0.advise(memmap2::Advice::HugePage);
+        Ok(chunk)
     }
 }
 
@@ -45,7 +47,7 @@ impl Arena {
         let fits = free.as_ref().is_some_and(|(_, left)| left.len() >= len);
         if !fits {
             let whole = len.checked_next_multiple_of(HUGE).ok_or(io::ErrorKind::OutOfMemory)?.max(CHUNK);
-            *free = Some((Arc::new(Chunk::new(whole)?), 0..whole));
+            *free = Some((Arc::new(Chunk::huge(whole)?), 0..whole));
         }
         let Some((chunk, left)) = free.as_mut() else { return Err(io::ErrorKind::OutOfMemory.into()) };
         let start = left.start;
@@ -63,12 +65,22 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// `len` zero bytes in a map of their own. They take memory as they are written, and it goes back at once with them.
-    pub fn zeroed(len: usize) -> io::Result<Self> {
+    /// `len` zero bytes in a map of their own, for what comes and goes: they take memory as they are written, and give it
+    /// back to the last page. A huge page would reach into the neighbours and stay as long as one of them.
+    pub fn passing(len: usize) -> io::Result<Self> {
+        Self::of(len, Chunk::new)
+    }
+
+    /// The same in huge pages, for what stays.
+    pub fn staying(len: usize) -> io::Result<Self> {
+        Self::of(len, Chunk::huge)
+    }
+
+    fn of(len: usize, chunk: fn(usize) -> io::Result<Chunk>) -> io::Result<Self> {
         if len == 0 {
             return Ok(Self::default());
         }
-        Ok(Self { chunk: Some(Arc::new(Chunk::new(len)?)), start: 0, len })
+        Ok(Self { chunk: Some(Arc::new(chunk(len)?)), start: 0, len })
     }
 
     /// The bytes.
@@ -86,19 +98,26 @@ impl Buffer {
     }
 }
 
-/// Floats of a forward pass or a call, of unknown content. Products write large ones a few columns at a time, a row in
-/// every other page: with small pages that takes longer to address than to compute.
+/// Floats of unknown content. Products write those of a forward pass a few columns at a time, a row in every other page:
+/// with small pages that takes longer to address than to compute.
 #[derive(Debug, Default)]
 pub struct Floats {
     data: Buffer,
+    passing: bool,
 }
 
 impl Floats {
-    /// Room for `len` floats, zero where the room is new; what was there before is lost when it grows.
+    /// Floats of one call, see [`Buffer::passing`]; those made by default stay.
+    pub fn passing() -> Self {
+        Self { passing: true, ..Self::default() }
+    }
+
+    /// Room for `len` floats; what was there before is lost when it grows.
     pub fn grow(&mut self, len: usize) -> io::Result<()> {
         if self.len() < len {
             self.data = Buffer::default();
-            self.data = Buffer::zeroed(len * size_of::<f32>())?;
+            let bytes = len * size_of::<f32>();
+            self.data = if self.passing { Buffer::passing(bytes)? } else { Buffer::staying(bytes)? };
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ pub(crate) struct Shelf(Mutex<Vec<Scratch>>);
 impl Shelf {
     /// Lends to this thread, unless it holds something already.
     pub fn lend(&self) -> Option<Loan<'_>> {
-        // A region inside a task finds it borrowed.
+        // A region inside a task goes on with what the task holds.
         if HELD.with(|held| held.try_borrow().map_or(true, |held| held.is_some())) {
             return None;
         }

@@ -326,7 +326,7 @@ impl Model {
         let (decoder, len) = (self.decoder(), sequences.len() * self.config().vocab);
         call.logits.grow(len).map_err(|error| no_room(&decoder.config, sequences.len(), &error))?;
         let x: Vec<f32> = sequences.iter().flat_map(|s| s.last.iter().copied()).collect();
-        call.logits = self.meeting().logits(decoder, x, std::mem::take(&mut call.logits));
+        call.logits = self.meeting().logits(decoder, x, std::mem::take(&mut call.logits))?;
         Ok(&call.logits[..len])
     }
 }

@@ -55,7 +55,7 @@ impl Block {
     /// A block of the room that was promised.
     fn new(geometry: &Arc<Geometry>, promise: &mut Promise, copy: Option<&[u8]>) -> Result<Self> {
         let size = geometry.block();
-        let mut data = Buffer::zeroed(size).map_err(|error| Error::Memory {
+        let mut data = Buffer::passing(size).map_err(|error| Error::Memory {
             what: format!("keys and values of {SPAN} positions ({error})"),
             needed: (size as u64).div_ceil(1 << 20),
             available: crate::hardware::memory().available >> 20,

@@ -53,8 +53,8 @@ impl<'a> Call<'a> {
             place: None,
             begun: false,
             together: false,
-            rows: Floats::default(),
-            logits: Floats::default(),
+            rows: Floats::passing(),
+            logits: Floats::passing(),
         }
     }
 

@@ -39,13 +39,14 @@ impl Rows {
 struct Finals {
     x: Vec<f32>,
     logits: Floats,
+    outcome: Result<()>,
 }
 
 /// Memory of one pass through the head, kept between steps.
 #[derive(Default)]
 struct HeadSpace {
     x: Vec<f32>,
-    logits: Vec<f32>,
+    logits: Floats,
 }
 
 /// Where the callers of one model meet.
@@ -90,8 +91,8 @@ impl Meeting {
         layers: usize,
         cancel: &Cancel,
     ) -> (Vec<Cache>, Floats, Result<()>) {
-        let unfinished = Err(Error::Internal("a step was abandoned by the caller that led it".into()));
-        let item = Rows { caches, x, layers, cancel: cancel.clone(), owner: current().id(), outcome: unfinished };
+        let outcome = Err(abandoned());
+        let item = Rows { caches, x, layers, cancel: cancel.clone(), owner: current().id(), outcome };
         let choose = |waiting: &[&Rows]| {
             let (mut rows, layers) = (0, waiting[0].layers);
             waiting
@@ -158,8 +159,8 @@ impl Meeting {
 
     /// Logits `(N, vocab)` of residual states `(N, d)`, together with whoever else is here. They are written to memory
     /// that the caller brings, step after step: a row of a Qwen vocabulary is 0.6 MB.
-    pub fn logits(&self, decoder: &Decoder, x: Vec<f32>, logits: Floats) -> Floats {
-        let (width, vocab) = (decoder.config.width, decoder.config.vocab);
+    pub fn logits(&self, decoder: &Decoder, x: Vec<f32>, logits: Floats) -> Result<Floats> {
+        let width = decoder.config.width;
         let most = |waiting: &[&Finals]| {
             let mut rows = 0;
             waiting
@@ -170,26 +171,44 @@ impl Meeting {
                 })
                 .count()
         };
-        let work = |round: &mut [Finals]| {
-            let space = &mut *self.head.lock().unwrap_or_else(PoisonError::into_inner);
-            space.x.clear();
-            for item in round.iter() {
-                space.x.extend_from_slice(&item.x);
-            }
-            let finals = decoder.head.finish(&decoder.pool, &space.x);
-            if let [only] = round {
-                decoder.head.project(&decoder.pool, &finals, &[], &mut only.logits);
-                return;
-            }
-            decoder.head.logits(&decoder.pool, &finals, &mut space.logits);
-            let mut rest = space.logits.as_slice();
-            for item in round {
-                let own;
-                (own, rest) = rest.split_at(item.x.len() / width * vocab);
-                item.logits[..own.len()].copy_from_slice(own);
-            }
-        };
+        let item = Finals { x, logits, outcome: Err(abandoned()) };
         let expected = self.callers.load(Ordering::Relaxed);
-        self.finals.run(Finals { x, logits }, expected, &most, &work).logits
+        let item = self.finals.run(item, expected, &most, &|round| self.head_round(decoder, round));
+        item.outcome.map(|()| item.logits)
     }
+
+    fn head_round(&self, decoder: &Decoder, round: &mut [Finals]) {
+        let (width, vocab) = (decoder.config.width, decoder.config.vocab);
+        let space = &mut *self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        space.x.clear();
+        for item in round.iter() {
+            space.x.extend_from_slice(&item.x);
+        }
+        let finals = decoder.head.finish(&decoder.pool, &space.x);
+        if let [only] = round {
+            decoder.head.project(&decoder.pool, &finals, &[], &mut only.logits);
+            only.outcome = Ok(());
+            return;
+        }
+        let rows = finals.len() / width;
+        if let Err(error) = space.logits.grow(rows * vocab) {
+            for item in round {
+                item.outcome = Err(no_room(&decoder.config, rows, &error));
+            }
+            return;
+        }
+        decoder.head.project(&decoder.pool, &finals, &[], &mut space.logits);
+        let mut rest = &space.logits[..];
+        for item in round {
+            let own;
+            (own, rest) = rest.split_at(item.x.len() / width * vocab);
+            item.logits[..own.len()].copy_from_slice(own);
+            item.outcome = Ok(());
+        }
+    }
+}
+
+/// What a caller hears whose work was taken by another that did not come to its end.
+fn abandoned() -> Error {
+    Error::Internal("a step was abandoned by the caller that led it".into())
 }
