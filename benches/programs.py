@@ -112,6 +112,7 @@ def main() -> int:
     """Measure the sides in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slots", type=int, nargs="+", default=SLOTS, help="of llama-server, to choose the best from")
     parser.add_argument("--set", default="gsm8k", help="gsm8k, or problems where it is not at hand")
     parser.add_argument("--save", action="store_true", help=f"write {PLACE.name}")
     options = parser.parse_args()
@@ -124,24 +125,22 @@ def main() -> int:
         )
     path = models.resolve(MODEL).path
     rows = data.load(options.set, "dev", limit=QUESTIONS)
-    best = 0.0
-    slots, tried = SLOTS[0], {}
-    for count in SLOTS:
+    tried = {}
+    for count in options.slots:
         with llama_server_lm(path, count) as lm:
-            tried[str(count)] = rate(lm, rows[:THREADS])["per_minute"]
-        if tried[str(count)] > best:
-            slots, best = count, tried[str(count)]
-        print(f"llama-server, {count} slots: {tried[str(count)]:.1f} a minute", flush=True)
+            tried[count] = rate(lm, rows)  # all of them: of a few the longest answer decides
+        print(f"llama-server, {count} slots: {tried[count]}", flush=True)
+    slots = max(tried, key=lambda count: float(tried[count]["per_minute"]))
     sides: dict[str, Any] = {
         OURS: (densecore_lm, rows),
         SERVER: (lambda path: llama_server_lm(path, slots), rows),
         PYTHON: (python_server_lm, rows[:FEW]),
     }
-    rounds: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    rounds: dict[str, list[dict[str, Any]]] = {OURS: [], SERVER: [tried[slots]], PYTHON: []}
     for number in range(options.rounds):
         for side in list(sides) if number % 2 == 0 else list(sides)[::-1]:
-            if side == PYTHON and number:
-                continue  # far behind: once is enough to know
+            if len(rounds[side]) > number or (side == PYTHON and number):
+                continue  # measured above; far behind, so that once is enough to know
             opened, asked = sides[side]
             with opened(path) as lm:
                 rounds[side].append(rate(lm, asked))
@@ -155,7 +154,7 @@ def main() -> int:
         "questions": f"{options.set} dev, first {QUESTIONS} ({FEW} for {PYTHON})",
         "threads_of_dspy": THREADS,
         "seed": 0,
-        "slots": {"tried": tried, "best": slots},
+        "slots": {"tried": {str(count): one["per_minute"] for count, one in tried.items()}, "best": slots},
         "rounds": rounds,
         "examples_per_minute": middle,
         "ratio": {side: middle[OURS] / middle[side] for side in (SERVER, PYTHON)},

@@ -123,4 +123,26 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(combiner.run(2, 1, &|w| w.len(), &|items| items[0] = 7), 7);
     }
+
+    #[test]
+    fn who_rode_along_with_a_panic_gets_the_item_back_as_it_was() {
+        let combiner = Combiner::<u32>::default();
+        let work = |items: &mut [u32]| {
+            assert!(items.len() < 2, "work failed");
+            items[0] = 7;
+        };
+        let call = |item| catch_unwind(AssertUnwindSafe(|| combiner.run(item, 2, &|w| w.len(), &work)));
+        for _ in 0..1000 {
+            let (one, two) = std::thread::scope(|scope| {
+                let one = scope.spawn(|| call(1));
+                (call(2), one.join())
+            });
+            match (one, two) {
+                (Ok(7), Ok(Ok(7))) => {} // they did not meet
+                (Ok(2), Ok(Err(_))) | (Err(_), Ok(Ok(1))) => return,
+                (one, two) => panic!("{one:?} {two:?}"),
+            }
+        }
+        panic!("they never met");
+    }
 }
