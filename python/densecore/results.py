@@ -60,6 +60,9 @@ class Generation:
     logprobs: list[TokenLogprob] | None
     """Per token, if asked for."""
     usage: Usage
+    shortened: int = 0
+    """Texts of its form that were ended so that what follows has room (``Lark(stretch=)``), at the best place found, where
+    the model would sooner have gone on. Such an answer is whole, and its finish reason ``"stop"``."""
 
     def __str__(self) -> str:
         return self.text
@@ -76,6 +79,8 @@ class Event:
     """Set in a prompt's last event."""
     index: int = 0
     """Which prompt of the list it belongs to."""
+    logprobs: list[TokenLogprob] | None = None
+    """One for each of ``ids``, if asked for."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +134,15 @@ def logprob(raw: wire.Logprob) -> TokenLogprob:
     return TokenLogprob(raw[0], raw[1], tuple(raw[2]))
 
 
+def logprobs(raw: list[wire.Logprob]) -> list[TokenLogprob]:
+    """Name the probabilities of several."""
+    return [logprob(token) for token in raw]
+
+
 def generation(raw: wire.Generation, with_logprobs: bool) -> Generation:
     """Name an answer's parts."""
-    text, ids, finish, logprobs, counts = raw
-    tokens = [logprob(t) for t in logprobs] if with_logprobs else None
-    return Generation(text, ids, finish, tokens, usage(counts))
+    text, ids, finish, tokens, counts, shortened = raw
+    return Generation(text, ids, finish, logprobs(tokens) if with_logprobs else None, usage(counts), shortened)
 
 
 def score(raw: wire.Score) -> Score:

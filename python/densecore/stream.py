@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from densecore import _core
 from densecore.errors import GenerationCancelled
-from densecore.results import Event, Generation, generation
+from densecore.results import Event, Generation, generation, logprobs
 
 
 class Stream(Iterator[Event]):
@@ -21,8 +21,8 @@ class Stream(Iterator[Event]):
         self._with_logprobs = with_logprobs
 
     def __next__(self) -> Event:
-        index, text, ids, finish = next(self._core)
-        return Event(text, ids, finish, index)
+        index, text, ids, finish, tokens = next(self._core)
+        return Event(text, ids, finish, index, logprobs(tokens) if self._with_logprobs else None)
 
     def __enter__(self) -> Stream:
         return self

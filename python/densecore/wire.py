@@ -21,14 +21,14 @@ Usage: TypeAlias = tuple[int, int, int, int, int, int, float, float]
 seconds waited)``."""
 Logprob: TypeAlias = tuple[int, float, list[tuple[int, float]]]
 """``(id, its log-probability, [(id, log-probability)] of the likeliest)``."""
-Generation: TypeAlias = tuple[str, list[int], str, list[Logprob], Usage]
-"""``(text, ids, "stop" | "length" | "cancelled", one entry a token if asked for, usage)``."""
+Generation: TypeAlias = tuple[str, list[int], str, list[Logprob], Usage, int]
+"""``(text, ids, "stop" | "length" | "cancelled", one entry a token if asked for, usage, texts shortened)``."""
 Score: TypeAlias = tuple[list[Logprob], Usage]
 """``(one entry a target token, usage)``."""
 Thought: TypeAlias = "tuple[_core.Hidden, list[int], int | None, _core.Context, Usage]"
 """``(vectors fed back, likeliest token at each step, the token that ended it, the context after it, usage)``."""
-Event: TypeAlias = tuple[int, str, list[int], str | None]
-"""``(which prompt, text, ids, finish reason in its last event)``."""
+Event: TypeAlias = tuple[int, str, list[int], str | None, list[Logprob]]
+"""``(which prompt, text, ids, finish reason in its last event, one entry a token if asked for)``."""
 
 Prefix: TypeAlias = "Prompt | _core.Context | None"
 """What comes before vectors."""

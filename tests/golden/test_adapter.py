@@ -494,8 +494,24 @@ def test_long_texts_end_with_a_sentence(smol: Any) -> None:
         assert found.finish_reason == "stop"
         assert not bridge.response.was_cut(bridge.response.wrap(form, capped)["json_schema"], found, smol)
         assert len(smol.tokenize(text[1])) <= len(free.ids)
+        assert found.shortened == 1, "its model would have gone on"
         whole += text[1].endswith((".", "!", "?"))
     assert whole > len(asked) / 2
+
+
+def test_it_is_told_that_a_text_was_shortened(smol: Any) -> None:
+    lm = bridge.DenseLM(smol, max_tokens=160, cache=False)
+    form = bridge.response.wrap(
+        *fields.grammar(dspy.Signature("question -> thought, word: Literal['a', 'b']"), {}, 160)
+    )
+    config = dspy.lm15.Config(max_tokens=160, response_format={"type": "json_schema", **form["json_schema"]})
+    told = []
+    for asked in ("Tell a very long story.", "Say hi."):
+        lm(asked, response_format=form)
+        told.append(lm.history[-1]["response"].provider_data)
+        request = dspy.lm15.Request(model=lm.model, messages=(dspy.lm15.Message.user(asked),), config=config)
+        assert list(lm.engine.stream(request))[-1].provider_data == told[-1]
+    assert told == [{"shortened": 1}, None]
 
 
 def test_the_end_of_a_stretch_is_refused_where_it_makes_no_sense() -> None:

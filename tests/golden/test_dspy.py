@@ -170,6 +170,21 @@ def test_streams_and_coroutines(lm: Any) -> None:
     stream.close()
 
 
+@pytest.mark.parametrize("stop", [(), ("e",), ("blue",)])
+def test_a_stream_has_the_logprobs_of_its_tokens(lm: Any, stop: tuple[str, ...]) -> None:
+    config = dspy.lm15.Config(max_tokens=16, logprobs=2, stop=stop)
+    request = dspy.lm15.Request(
+        model=lm.model, messages=(dspy.lm15.Message.user("Name three colours."),), config=config
+    )
+    events = list(lm.engine.stream(request))
+    pieces = [e.delta for e in events[1:-1]]
+    whole = lm.engine.complete(request)
+    assert len(whole.logprobs) == whole.usage.output_tokens
+    assert tuple(t for piece in pieces for t in piece.logprobs) == whole.logprobs
+    assert len([piece for piece in pieces if piece.logprobs]) > 1, "they come with their pieces"
+    assert "".join(piece.text for piece in pieces) == whole.text
+
+
 @pytest.mark.parametrize("moment", [0.02, 0.5])  # before the first token, and among them
 @pytest.mark.parametrize("way", ["complete", "stream"])
 def test_a_timeout_stops_the_model(lm: Any, way: str, moment: float) -> None:

@@ -91,11 +91,13 @@ def test_the_likeliest_of_what_is_allowed(small: Pair) -> None:
 
 def test_texts_and_streams_agree(smol: Any) -> None:
     form = densecore.Lark('start: "<<" /[a-z ]{1,40}/ ">>"')
-    whole = smol.generate("Say something: ", form=form, max_tokens=40)
+    whole = smol.generate("Say something: ", form=form, max_tokens=40, logprobs=2)
     assert re.fullmatch(r"<<[a-z ]{1,40}>>", whole.text)
-    events = list(smol.stream("Say something: ", form=form, max_tokens=40))
+    events = list(smol.stream("Say something: ", form=form, max_tokens=40, logprobs=2))
     assert "".join(e.text for e in events) == whole.text
     assert [i for e in events for i in e.ids] == whole.ids
+    assert all([t.id for t in e.logprobs] == e.ids for e in events), "each piece has its own"
+    assert [t for e in events for t in e.logprobs] == whole.logprobs
     assert events[-1].finish_reason == whole.finish_reason == "stop"
 
 

@@ -115,17 +115,19 @@ def test_logprobs_are_the_log_softmax(pair: Pair) -> None:
 
 def test_no_logprobs_unless_asked(pair: Pair) -> None:
     assert not pair.ours.generate(Ids(pair.ids(5, 20)), max_tokens=2, **FREE).logprobs
+    assert all(event.logprobs is None for event in pair.ours.stream(Ids(pair.ids(5, 20)), max_tokens=2, **FREE))
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_stream_is_the_text(pair: Pair, seed: int) -> None:
     """Random ids are full of broken characters: every piece is whole, and the pieces are the text."""
-    options = {"max_tokens": 60, "temperature": 1.5, "seed": seed, **FREE}
+    options = {"max_tokens": 60, "temperature": 1.5, "seed": seed, "logprobs": seed, **FREE}
     stream = pair.ours.stream(Ids(pair.ids(seed, 6)), **options)
     events = list(stream)
     result = stream.result()
     assert "".join(event.text for event in events) == result.text
     assert [number for event in events for number in event.ids] == result.ids
+    assert [token for event in events for token in event.logprobs] == result.logprobs
     whole = pair.ours.generate(Ids(pair.ids(seed, 6)), **options)
     assert (result.text, result.ids) == (whole.text, whole.ids)
 

@@ -123,8 +123,8 @@ def impossible_dates(text: str) -> int:
     return count
 
 
-def faults(program: Any, lm: Any, topic: str, seed: int) -> list[str]:
-    """What is wrong with one call, nothing if nothing is."""
+def faults(program: Any, lm: Any, topic: str, seed: int) -> tuple[list[str], int]:
+    """What is wrong with one call, nothing if nothing is; and its texts that were ended where they would have gone on."""
     import dspy
 
     from densecore.dspy import DenseAdapter
@@ -135,7 +135,7 @@ def faults(program: Any, lm: Any, topic: str, seed: int) -> list[str]:
         try:
             answer = program(topic=topic)
         except Exception as error:
-            return [f"{type(error).__name__}: {str(error)[:200]}"]
+            return [f"{type(error).__name__}: {str(error)[:200]}"], 0
     signature = (
         program.extract.predict.signature if isinstance(program, dspy.ReAct) else program.predictors()[0].signature
     )
@@ -157,7 +157,7 @@ def faults(program: Any, lm: Any, topic: str, seed: int) -> list[str]:
         dates = str(entry["outputs"]).partition("[[ ## reason ## ]]")[0]
         if {"begun", "ended"} <= signature.output_fields.keys() and impossible_dates(dates):
             found.append(f"no such day: {dates:.200}")
-    return found
+    return found, sum((entry["response"].provider_data or {}).get("shortened", 0) for entry in lm.history)
 
 
 def thousand(lm: Any) -> tuple[dict[str, Any], bool]:
@@ -166,21 +166,25 @@ def thousand(lm: Any) -> tuple[dict[str, Any], bool]:
     plan = [(list(asked)[i % len(asked)], TOPICS[(i // len(asked)) % len(TOPICS)], i) for i in range(CALLS)]
     started, done = time.monotonic(), Counter[str]()
 
-    def one(item: tuple[str, str, int]) -> tuple[str, list[str]]:
+    def one(item: tuple[str, str, int]) -> tuple[str, list[str], int]:
         name, topic, seed = item
-        found = faults(asked[name], lm, topic, seed)
+        found, shortened = faults(asked[name], lm, topic, seed)
         done[name] += 1
         if sum(done.values()) % 100 == 0:
             say(f"  {sum(done.values())} calls, {time.monotonic() - started:.0f} s")
-        return name, found
+        return name, found, shortened
 
     with ThreadPoolExecutor(THREADS) as pool:
         judged = list(pool.map(one, plan))
-    wrong = [(name, fault) for name, found in judged for fault in found]
+    wrong = [(name, fault) for name, found, _ in judged for fault in found]
+    shortened = Counter(dict.fromkeys(asked, 0))
+    for name, _, count in judged:
+        shortened[name] += count > 0
     figures = {
         "calls": len(judged),
-        "by_signature": dict(sorted(Counter(name for name, _ in judged).items())),
-        "failed": sum(bool(found) for _, found in judged),
+        "by_signature": dict(sorted(Counter(name for name, _, _ in judged).items())),
+        "failed": sum(bool(found) for _, found, _ in judged),
+        "with_a_text_shortened": {name: count for name, count in sorted(shortened.items()) if count},
         "faults": [f"{name}: {fault}" for name, fault in wrong[:10]],
         "seconds": round(time.monotonic() - started, 1),
     }

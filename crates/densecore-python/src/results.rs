@@ -4,7 +4,7 @@ use densecore::generate::{Generation, Score, TokenLogprob, Usage};
 
 pub type UsageTuple = (usize, usize, usize, usize, usize, usize, f64, f64);
 pub type LogprobTuple = (u32, f32, Vec<(u32, f32)>);
-pub type GenerationTuple = (String, Vec<u32>, &'static str, Vec<LogprobTuple>, UsageTuple);
+pub type GenerationTuple = (String, Vec<u32>, &'static str, Vec<LogprobTuple>, UsageTuple, usize);
 pub type ScoreTuple = (Vec<LogprobTuple>, UsageTuple);
 
 pub fn usage(u: Usage) -> UsageTuple {
@@ -20,12 +20,12 @@ pub fn usage(u: Usage) -> UsageTuple {
     )
 }
 
-fn logprobs(list: Vec<TokenLogprob>) -> Vec<LogprobTuple> {
+pub fn logprobs(list: Vec<TokenLogprob>) -> Vec<LogprobTuple> {
     list.into_iter().map(|t| (t.id, t.logprob, t.top)).collect()
 }
 
 pub fn generation(g: Generation) -> GenerationTuple {
-    (g.text, g.ids, g.finish.name(), logprobs(g.logprobs), usage(g.usage))
+    (g.text, g.ids, g.finish.name(), logprobs(g.logprobs), usage(g.usage), g.shortened)
 }
 
 pub fn score(s: Score) -> ScoreTuple {

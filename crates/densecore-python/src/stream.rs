@@ -1,7 +1,7 @@
 //! An answer piece by piece: the engine writes on its own thread, Python reads events.
 
 use crate::error::to_python;
-use crate::results::{GenerationTuple, generation};
+use crate::results::{GenerationTuple, LogprobTuple, generation, logprobs};
 use densecore::generate::{Cancel, Event, Generation, Options};
 use densecore::{Error, Result};
 use pyo3::prelude::*;
@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-type EventTuple = (usize, String, Vec<u32>, Option<&'static str>);
+type EventTuple = (usize, String, Vec<u32>, Option<&'static str>, Vec<LogprobTuple>);
 
 enum Message {
     Event(Event),
@@ -21,7 +21,7 @@ struct State {
     results: Option<Vec<GenerationTuple>>,
 }
 
-/// An iterator of `(index, text, ids, finish)`. Dropping it cancels the answer.
+/// An iterator of `(index, text, ids, finish, logprobs)`. Dropping it cancels the answer.
 #[pyclass(name = "Stream", frozen, module = "densecore._core")]
 pub struct Stream {
     state: Mutex<State>,
@@ -83,7 +83,8 @@ impl Stream {
             });
             match message {
                 Ok(Message::Event(e)) => {
-                    return Ok(Some((e.index, e.text, e.ids, e.finish.map(densecore::generate::Finish::name))));
+                    let finish = e.finish.map(densecore::generate::Finish::name);
+                    return Ok(Some((e.index, e.text, e.ids, finish, logprobs(e.logprobs))));
                 }
                 Ok(Message::Done(Ok(list))) => {
                     let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -101,13 +101,15 @@ class DenseEngine:
     def stream(self, request: lm15.Request, cancel: Cancel | None = None) -> Generator[Any, None, None]:
         """The same as events: a start, deltas as tokens come, an end. Closing the stream stops the model."""
         cancel, options = cancel or Cancel(), _options(request)
-        options.pop("logprobs", None)
+        silent: list[Any] = []  # logprobs of tokens whose text has not come yet
         try:
             events = self.model.stream(_messages(request), cancel=cancel, **options)
             yield lm15.StreamStartEvent(model=request.model)
             for event in events:
-                if event.text:
-                    yield lm15.StreamDeltaEvent(lm15.TextDelta(event.text))
+                silent += (_logprob(token, self.model) for token in event.logprobs or ())
+                if event.text or (event.finish_reason and silent):
+                    yield lm15.StreamDeltaEvent(lm15.TextDelta(event.text, logprobs=tuple(silent)))
+                    silent.clear()
             found = events.result()
         except errors.DenseCoreError as error:
             _translate(error)
@@ -115,7 +117,8 @@ class DenseEngine:
             cancel.cancel()
         draws.answered()
         record(found.usage)
-        yield lm15.StreamEndEvent(finish_reason=_finish(request, found, self.model), usage=_usage(found))
+        reason = _finish(request, found, self.model)
+        yield lm15.StreamEndEvent(finish_reason=reason, usage=_usage(found), provider_data=_shortened(found))
 
     def close(self) -> None:
         """Nothing to close: others may use the model."""
@@ -249,7 +252,13 @@ def _response(request: lm15.Request, found: Generation, model: Model) -> lm15.Re
         finish_reason=_finish(request, found, model),
         usage=_usage(found),
         logprobs=None if found.logprobs is None else tuple(_logprob(t, model) for t in found.logprobs),
+        provider_data=_shortened(found),
     )
+
+
+def _shortened(found: Generation) -> dict[str, int] | None:
+    """What DSPy's answer has no place for: texts that were ended where they would have gone on."""
+    return {"shortened": found.shortened} if found.shortened else None
 
 
 def _usage(found: Generation) -> lm15.Usage:

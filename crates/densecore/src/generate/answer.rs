@@ -1,7 +1,7 @@
 //! Prompts to text: the loop that steps a batch and draws from it.
 
 use super::cancel::Cancel;
-use super::grammar::Grammar;
+use super::grammar::{Form, Grammar};
 use super::prompt::{Prompt, Rows};
 use super::sampler::{Sampler, Sampling};
 use super::step::Sequence;
@@ -59,6 +59,8 @@ pub struct Generation {
     pub ids: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
+    /// Texts of its form that were ended so that what follows has room, where the model would sooner have gone on.
+    pub shortened: usize,
     /// Per token, if asked for.
     pub logprobs: Vec<TokenLogprob>,
     /// What it cost.
@@ -215,6 +217,7 @@ impl Model {
                 usage.cached_positions += s.found;
                 usage.waited_seconds = if s.is_admitted() { s.waited() } else { usage.seconds };
                 Generation {
+                    shortened: w.form.as_ref().map_or(0, Form::shortened),
                     text: w.text,
                     ids: w.ids,
                     finish: w.finish.unwrap_or(Finish::Length),

@@ -164,6 +164,7 @@ impl Grammars {
             ending: None,
             watch: 0,
             cut: false,
+            shortened: 0,
         };
         let Some(ending) = form.ending_of(form.matcher.clone(), LONGEST_ENDING)? else {
             return Err(refused("no short text of this form was found; give texts that lead to its end"));
@@ -221,6 +222,7 @@ pub(crate) struct Form {
     ending: Option<Vec<u32>>,
     watch: usize,
     cut: bool,
+    shortened: usize,
 }
 
 impl Form {
@@ -236,20 +238,28 @@ impl Form {
         let mask = self.matcher.compute_mask().map_err(refused)?;
         self.restrict(logits, &mask, scratch);
         let early = self.exits > 0 && !mask.is_allowed(self.ends[0]);
+        let pressure = if early { self.pressure()? } else { 0.0 };
         if early {
-            let pressure = self.pressure()?;
             self.ends.iter().for_each(|&id| scratch[id as usize] = logits[id as usize] + pressure);
         }
         self.run += 1;
         let mut id = sampler.next(scratch);
         if early && self.ends.contains(&id) {
+            let pressed = pressure > 0.0 && self.is_unlikely(id, logits, scratch);
             if let Some(ids) = self.leave(left)? {
+                self.shortened += usize::from(pressed);
                 return Ok((ids, 0));
             }
             self.restrict(logits, &mask, scratch);
             id = sampler.next(scratch);
         }
         Ok((self.advance(id, left)?, 1))
+    }
+
+    /// Whether without pressure a token that goes on with the text would be likelier than this end.
+    fn is_unlikely(&self, end: u32, logits: &[f32], pressed: &[f32]) -> bool {
+        let own = logits[end as usize];
+        pressed.iter().enumerate().any(|(id, &logit)| logit > own && !self.ends.contains(&(id as u32)))
     }
 
     /// Takes a token and what must follow it, if the answer can be finished behind them; if not, what finishes it.
@@ -349,6 +359,11 @@ impl Form {
     /// Whether nothing can follow.
     pub fn is_over(&self) -> bool {
         self.matcher.is_stopped()
+    }
+
+    /// How many texts were ended so that what follows has room, where their model would sooner have gone on.
+    pub fn shortened(&self) -> usize {
+        self.shortened
     }
 
     /// Whether a token was taken that the model had not drawn, so that the answer closes within its budget.

@@ -51,6 +51,8 @@ pub struct Event {
     pub ids: Vec<u32>,
     /// Set in the last event of a prompt.
     pub finish: Option<Finish>,
+    /// Of the new tokens, if asked for.
+    pub logprobs: Vec<TokenLogprob>,
 }
 
 pub(crate) struct Writer {
@@ -74,6 +76,13 @@ impl Writer {
     /// Draws the next token from `logits`, and takes those that a form forces behind it; the event tells what became of
     /// them. Forced tokens have a log-probability of 0.
     pub fn draw(&mut self, logits: &[f32], scratch: &mut Vec<f32>) -> Result<Event> {
+        let before = self.logprobs.len();
+        let mut event = self.write(logits, scratch)?;
+        event.logprobs = self.logprobs[before..].to_vec();
+        Ok(event)
+    }
+
+    fn write(&mut self, logits: &[f32], scratch: &mut Vec<f32>) -> Result<Event> {
         let left = self.max_tokens - self.ids.len();
         let (mut ids, drawn) = match &mut self.form {
             Some(form) => form.draw(logits, &mut self.sampler, left, scratch)?,
@@ -88,7 +97,7 @@ impl Writer {
                 top: top(logits, n).into_iter().map(|(id, l)| (id, l - total)).collect(),
             });
         }
-        let mut event = Event { index: self.index, text: String::new(), ids: Vec::new(), finish: None };
+        let mut event = self.event(String::new(), Vec::new());
         for (i, id) in ids.into_iter().enumerate() {
             if i >= drawn && self.alternatives.is_some() {
                 self.logprobs.push(TokenLogprob { id, logprob: 0.0, top: Vec::new() });
@@ -128,7 +137,7 @@ impl Writer {
             event.text.insert_str(0, &text);
             return event;
         }
-        Event { index: self.index, text, ids: vec![id], finish: self.finish }
+        self.event(text, vec![id])
     }
 
     /// Ends the answer, releasing text that was held back.
@@ -142,6 +151,10 @@ impl Writer {
         let cut = finish == Finish::Stop && self.form.as_ref().is_some_and(Form::was_cut);
         let finish = if cut { Finish::Length } else { finish };
         self.finish = Some(if stopped { Finish::Stop } else { finish });
-        Event { index: self.index, text, ids, finish: self.finish }
+        self.event(text, ids)
+    }
+
+    fn event(&self, text: String, ids: Vec<u32>) -> Event {
+        Event { index: self.index, text, ids, finish: self.finish, logprobs: Vec::new() }
     }
 }
