@@ -69,6 +69,20 @@ def test_options_reach_the_model(lm: Any) -> None:
         lm("Hi", frequency_penalty=1.0)
 
 
+def test_tokens_have_two_names(lm: Any, small: Any) -> None:
+    """DSPy's own language models take either."""
+    short = lm.dense.generate(chat("Name a colour."), max_tokens=3).text
+    named = bridge.DenseLM(lm.dense, max_completion_tokens=3, cache=False)
+    assert named("Name a colour.") == lm("Name a colour.", max_completion_tokens=3) == [short]
+    assert lm.copy(max_completion_tokens=3)("Name a colour.") == [short]
+    assert asyncio.run(lm.acall("Name a colour.", max_completion_tokens=3)) == [short]
+    with pytest.raises(errors.ArgumentError, match="max_completion_tokens"):
+        bridge.DenseLM(lm.dense, max_tokens=2, max_completion_tokens=3)
+    with dspy.context(lm=lm.copy(max_tokens=400), adapter=bridge.DenseAdapter()):
+        dspy.Predict("question -> thought, word: str", max_completion_tokens=40)(question="Why?")
+    assert lm.history
+
+
 def test_one_seed_gives_several_samples_and_the_same_again(lm: Any) -> None:
     """``n`` samples and rollouts differ, as DSPy's ``BestOfN`` needs; the call repeated gives what it gave."""
     seeded = lm.copy(seed=int(np.random.default_rng().integers(1 << 30)), temperature=1.0)

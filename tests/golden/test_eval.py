@@ -26,6 +26,8 @@ evaluation = pytest.importorskip("densecore.eval", reason="the extra `dspy`")
 from densecore import programs  # noqa: E402
 from densecore.eval import __main__ as command  # noqa: E402
 from densecore.eval import choice  # noqa: E402
+from densecore.eval.progress import Progress  # noqa: E402
+from densecore.programs import lms  # noqa: E402
 from densecore.report import Journal  # noqa: E402
 from tests.answering import answering  # noqa: E402
 
@@ -298,6 +300,59 @@ class TestRun:
                 compiled=tmp_path / "best.json",
             )
 
+    def test_a_compiled_program_has_its_own_settings(self, tmp_path: Path) -> None:
+        program = programs.make("PlainChainOfThought", programs.MATH, tokens=7)
+        programs.save(tmp_path / "best.json", program, "PlainChainOfThought", programs.MATH, {"tokens": 7})
+        made = begin(tmp_path, compiled=tmp_path / "best.json")
+        made.journal.close()
+        assert made.journal.header.settings["tokens"] == 7
+        with pytest.raises(errors.ArgumentError, match="'tokens': 7"):
+            begin(tmp_path, compiled=tmp_path / "best.json", settings={"tokens": 9})
+
+    @pytest.mark.parametrize(
+        ("program", "told"),
+        [
+            ("ChainOfThought", {"adapter": "chat", "temperature": 0.5, "max_tokens": 99}),
+            ("PlainChainOfThought", {"adapter": "plain", "temperature": 0.5, "tokens": 400}),
+            ("PromptPlanSolve", {"adapter": "plain", "temperature": 0.5, "plan_tokens": 160, "tokens": 400}),
+            ("PlanSolve", {"adapter": "plain", "temperature": 0.0, "steps": 300, "answer_tokens": 10}),
+        ],
+    )
+    def test_it_says_what_applied(self, program: str, told: dict[str, Any], tmp_path: Path) -> None:
+        lm = answering(solve).copy(temperature=0.5, max_tokens=99)
+        made = evaluation.begin(program, "problems", "dev", lm, tmp_path, model="test", adapter_name="chat")
+        made.journal.close()
+        assert made.journal.header.settings == told
+
+    def test_an_api_is_not_priced_as_this_machine(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        made = run(tmp_path)
+        assert made.journal.header.answered_by == "api"
+        told = ["--compare", made.name, run(tmp_path, name="again").name, "--out", str(tmp_path)]
+        assert call(*told) == 0
+        assert "lm_input" in capsys.readouterr().out
+
+
+class TestProgress:
+    def test_the_bar_says_how_far_and_how_well(self, tmp_path: Path) -> None:
+        made = begin(tmp_path)
+        seen = Progress([made], len(ROWS), show=True)
+        evaluation.take_turns([made], ROWS, threads=2, piece=5, seen=seen)
+        said = str(seen._bars[made.name].bar)
+        seen.close()
+        made.journal.close()
+        assert f"{len(ROWS)}/{len(ROWS)}" in said
+        assert "50.0%" in said, "every other answer is right"
+        assert "tokens/s" in said
+
+    def test_what_was_answered_before_counts(self, tmp_path: Path) -> None:
+        run(tmp_path)
+        again = begin(tmp_path)
+        seen = Progress([again], len(ROWS), show=True)
+        said = str(seen._bars[again.name].bar)
+        seen.close()
+        again.journal.close()
+        assert f"{len(ROWS)}/{len(ROWS)}" in said
+
 
 def model() -> str:
     return str(real_path("smollm2-135m-instruct"))
@@ -390,8 +445,19 @@ class TestCommand:
             (["--module", "ZeroShot,Plan"], "PlanSolve"),
             (["--prices", "/nowhere/prices.json"], "nowhere"),
             (["--fresh", "--load", "/nowhere/best.json", "--module", "ZeroShot"], "nowhere"),
-            (["--lm", "openai/x"], "--model"),
-            (["--api-base", "http://127.0.0.1:1"], "--lm"),
+            (["--api-base", "http://127.0.0.1:1"], "dspy:PROVIDER/NAME"),
+            (["--module", "PlanSolve:steps=abc"], "steps"),
+            (["--module", "PlanSolve:answer_tokens=0"], "answer_tokens"),
+            (["--module", "PlanSolve:hand_over=vectors:last=0"], "last"),
+            (["--module", "PlanSolve:hand_over=vectors:edge=mine"], "edge"),
+            (["--module", "PlainChainOfThought:tokens=abc"], "tokens"),
+            (["--module", "PromptPlanSolve:plan_tokens=0"], "plan_tokens"),
+            (["--module", "PromptPlanSolve:planner=gpt"], "dspy.LM"),
+            (["--module", "ZeroShot,ZeroShot"], "twice"),
+            (["--module", "ZeroShot,PlainChainOfThought", "--max-tokens", "5"], "PlainChainOfThought:tokens=400"),
+            (["--max-tokens", "5"], "PlanSolve:steps=300:answer_tokens=10"),
+            (["--temperature", "1"], "PlanSolve draws nothing"),
+            (["--import", "no_such_module"], "no_such_module"),
             (["--set", "gsm9k"], "gsm8k"),
             (["--split", "tset"], "test"),
             (["--limit", "0"], "limit"),
@@ -405,6 +471,22 @@ class TestCommand:
         assert call("--out", str(tmp_path), *arguments) in (1, 2)
         assert says in capsys.readouterr().err
         assert not list(tmp_path.iterdir()), "a journal was begun"
+
+    def test_programs_of_ones_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "my_programs.py").write_text(
+            "import dspy\nfrom densecore import programs\n\n@programs.register\nclass Mine(dspy.Module):\n"
+            "    def __init__(self, task, *, tokens=4):\n        super().__init__()\n"
+            "        self.say = dspy.Predict(task.signature, max_tokens=32 + tokens)\n\n"
+            "    def forward(self, **inputs):\n        return self.say(**inputs)\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend("")
+        asked = ["--import", "my_programs", "--module", "Mine:tokens=9", "--limit", "2", "--out", str(tmp_path)]
+        assert call(*asked) == 0
+        (place,) = tmp_path.glob("*Mine*.jsonl")
+        found = Journal.read(place)
+        assert (found.header.program, found.header.settings["tokens"], len(found)) == ("Mine", 9, 2)
+        programs._PROGRAMS.pop("Mine")
 
     @pytest.mark.parametrize("option", ["--threads", "--piece", "--max-tokens"])
     @pytest.mark.parametrize("value", ["0", "-1", "x"])
@@ -420,7 +502,7 @@ class TestCommand:
         assert f"--temperature: '{value}'" in capsys.readouterr().err
 
     def test_an_api_has_no_states(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert command.main(["--lm", "openai/x", "--module", "PlanSolve", "--out", str(tmp_path)]) == 2
+        assert command.main(["--model", "dspy:openai/x", "--module", "PlanSolve", "--out", str(tmp_path)]) == 2
         assert "hidden states" in capsys.readouterr().err
 
     def test_a_folder_that_cannot_be_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -471,4 +553,4 @@ class TestCommand:
 def test_names_lead_to_files() -> None:
     assert choice.place("f", "a/../b").name == "a-..-b.jsonl"
     with pytest.raises(errors.ArgumentError, match="dense, chat, json"):
-        choice.adapter("xml")
+        lms.adapter("xml")

@@ -143,6 +143,32 @@ def test_the_front_imports_extras_only_where_it_uses_them():
     assert not found
 
 
+def test_rooms_use_those_before_them_as_the_page_says():
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    told = page.partition("The other rooms stand in this order")[2].partition("\n### ")[0]
+    order = re.findall(r"`(\w+)/`", told)
+    assert sorted(order) == sorted({*order}), "each is named once"
+    assert set(order) == {p.name for p in FRONT.iterdir() if (p / "__init__.py").exists()} - {"models"}
+    wrong = []
+    for room in order:
+        for path in sorted((FRONT / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                for module in _densecore(node):
+                    if module in order[order.index(room) + 1 :]:
+                        wrong.append(f"{name(path)}:{node.lineno} uses {module}/")
+    assert not wrong
+
+
+def _densecore(node: ast.AST) -> list[str]:
+    """Rooms of the package that an import names, inside functions too."""
+    if isinstance(node, ast.ImportFrom) and node.module == "densecore" and not node.level:
+        return [alias.name for alias in node.names]
+    names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    return [each.split(".")[1] for each in names if each.startswith("densecore.")]
+
+
 def test_the_walk_over_imports_sees_what_it_should():
     source = (
         "import torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import dspy\n"

@@ -45,7 +45,10 @@ def test_the_code_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert any(line.startswith("densecore/") for line in shown)
     emitted, latent, positions = map(int, next(line for line in shown if re.fullmatch(r"\d+ \d+ \d+", line)).split())
     assert emitted <= 10 < latent <= 40 < positions
-    assert re.fullmatch(r"(True|False) \(\d+, 576\)", shown[-1])
+    pieces = next(int(found[1]) for line in shown if (found := re.match(r"(\d+) pieces: .", line)))
+    assert pieces > 1, "a stream comes in pieces"
+    assert any(re.fullmatch(r"(True|False) \(\d+, 576\)", line) for line in shown)
+    assert re.match(r"(0|1)\.\d+ ", shown[-1]), "a score, and an answer"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.journals import example, four, journal, outcomes, three
 
 from densecore import report
 from densecore.errors import ArgumentError, DataError, StorageError
-from densecore.report import summary, table
+from densecore.report import page, plots, summary, table
 from densecore.report.__main__ import main
 from densecore.report.prices import AIM_COST, Prices, aims
 from densecore.report.published import F1, Price, Reference
@@ -169,7 +169,7 @@ def at(row, **changes):
 def test_costs_are_what_one_counts_by_hand(tmp_path):
     row = report.row(four(tmp_path / "a.jsonl"))
     prices = Prices(hour=3.6, large=Price(1.0, 2.0), api={})
-    assert prices.local(row) == pytest.approx(0.00625)
+    assert prices.cost(row) == pytest.approx(0.00625)
     aim = aims(row, prices)[0]
     assert aim.reference_cost == pytest.approx((61 * 1.0 + 91 * 2.0) / 1e6)
     assert aim.share_of_cost == pytest.approx(0.00625 / 0.000243)
@@ -178,6 +178,39 @@ def test_costs_are_what_one_counts_by_hand(tmp_path):
     assert told.reference_cost == pytest.approx(0.002)
     unknown = Reference("large", "gsm8k", EXACT, 0.9, "", "", "2026-01-01")
     assert aims(row, prices, (unknown,))[0].reference_cost == pytest.approx((100 * 1.0 + 25 * 2.0) / 1e6)
+
+
+def test_what_an_api_answered_costs_what_it_takes(tmp_path):
+    """And nobody knows what that is, but the user."""
+    row = at(report.row(four(tmp_path / "a.jsonl")), answered_by="api")
+    assert Prices().cost(row) is None
+    assert Prices(hour=1.0).cost(row) is None, "nobody rents that machine"
+    assert aims(row, Prices()) == [], "no verdict on a cost that is not known"
+    priced = Prices().set(lm_input=10.0, lm_output=40.0)
+    assert priced.cost(row) == pytest.approx((100 * 10.0 + 25 * 40.0) / 1e6)
+    assert priced.set(lm_output=0.0).cost(row) == pytest.approx(100 * 10.0 / 1e6)
+    assert not aims(row, priced)[0].passed
+    assert priced.cost(at(row, answered_by="engine")) == Prices().cost(at(row, answered_by="engine"))
+    own = at(row, answered_by="server")
+    assert Prices().cost(own) is None
+    assert Prices(hour=3.6).cost(own) == pytest.approx(0.00625)
+    with pytest.raises(ArgumentError, match="lm_input and lm_output"):
+        Prices().set(lm_input=1.0)
+    with pytest.raises(ArgumentError, match="lm_output"):
+        Prices().set(lm_input=1.0, lm_output=-1.0)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_unknown_costs_are_shown_as_unknown(tmp_path, many):
+    made = [four(tmp_path / "a.jsonl", answered_by="api")]
+    made += [four(tmp_path / "b.jsonl", run="here")] if many else []
+    assert "lm_input" in table.report(report.rows(made), Prices(), stream=io.StringIO())
+    shown = page.render(made)
+    assert "lm_input" in shown
+    assert ("Accuracy against cost" in shown) == many
+    told = summary.document(made, Prices())["rows"][0]
+    assert (told["usd"], told["aims"], told["answered_by"]) == (None, [], "api")
+    plots.write(tmp_path / "plots", report.rows(made))
 
 
 def test_the_hour_is_the_threads_or_the_users(tmp_path):

@@ -68,7 +68,7 @@ class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         processed: type[dspy.Signature] = super()._call_preprocess(lm, lm_kwargs, signature, inputs)
         options = {**lm.kwargs, **lm_kwargs}
         if _is_ours(lm) and not options.get("response_format") and processed.output_fields:
-            most = options.get("max_tokens") or options.get("max_completion_tokens") or MAX_TOKENS
+            most = options.get("max_completion_tokens") or options.get("max_tokens") or MAX_TOKENS
             lm_kwargs["response_format"] = response.wrap(*grammar(processed, _tools(inputs), most))
         return processed
 

@@ -203,7 +203,9 @@ def _text(content: Any) -> str:
     for part in content:
         if part.type != "text":
             raise lm15.UnsupportedFeatureError(
-                f"this engine reads text, not parts of type {part.type!r}", feature=part.type
+                f"a message has a part of type {part.type!r}, and this engine reads text: leave it out, or put what it "
+                "shows into words",
+                feature=part.type,
             )
         texts.append(part.text)
     return "\n".join(texts)
@@ -221,7 +223,9 @@ def _options(request: lm15.Request) -> dict[str, Any]:
     ):
         if getattr(config, name):
             raise lm15.UnsupportedFeatureError(
-                f"this engine does not know {name} = {getattr(config, name)!r:.80}", feature=name
+                f"{name} = {getattr(config, name)!r:.80}: this engine has no such setting; leave it out (it knows temperature, "
+                "top_p, top_k, seed, stop, max_tokens, logprobs, response_format)",
+                feature=name,
             )
     try:
         form = response.read(config.response_format)

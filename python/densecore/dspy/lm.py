@@ -27,7 +27,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
     Args:
         model: A name for :meth:`densecore.Model.load`, or a loaded model.
         temperature: 0 takes the likeliest token.
-        max_tokens: Tokens of an answer at most.
+        max_tokens: Tokens of an answer at most, 1024 by default; ``max_completion_tokens``, its newer name, means the same.
         cache: Let DSPy answer a repeated request from its cache.
         load: Options of ``Model.load``, for a name.
         options: What ``dspy.LM`` takes: ``top_p``, ``top_k``, ``stop``, ``seed``, ``logprobs``, ``callbacks`` ...
@@ -44,7 +44,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         model: str | os.PathLike[str] | Model,
         *,
         temperature: float = 0.0,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int | None = None,
         cache: bool = True,
         load: dict[str, Any] | None = None,
         **options: Any,
@@ -52,11 +52,13 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         for name in ("engine", "async_engine", "model_type"):
             if name in options:
                 raise ArgumentError(f"{name} = {options[name]!r:.80}: it is this class's own; leave it out")
+        options = _named({"max_tokens": max_tokens, **options})
+        most = options.pop("max_tokens")
         engine = DenseEngine(model if isinstance(model, Model) else os.fspath(model), **(load or {}))
         super().__init__(
             model_id(engine.model),
             temperature=temperature,
-            max_tokens=max_tokens,
+            max_tokens=MAX_TOKENS if most is None else most,
             cache=cache,
             engine=engine,
             async_engine=AsyncDenseEngine(engine),
@@ -71,13 +73,20 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
 
     def __call__(self, prompt: Any = None, **options: Any) -> Any:
         """As in ``dspy.LM``. Samples and rollouts of one seed differ."""
+        options = _named(options)
         with draws.call(options.get("rollout_id", self.kwargs.get("rollout_id"))):
             return super().__call__(prompt, **options)
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
         """The same for coroutines."""
+        options = _named(options)
         with draws.call(options.get("rollout_id", self.kwargs.get("rollout_id"))):
             return await super().acall(prompt, **options)
+
+    def copy(self, **options: Any) -> DenseLM:
+        """As in ``dspy.LM``: the same weights, other settings."""
+        made: DenseLM = super().copy(**_named(options))
+        return made
 
     # `forward` is DSPy's: a class that overrides it loses DSPy's cache and retries. Vectors have names of their own.
 
@@ -105,6 +114,23 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
                 "back, or load the program without its language model"
             )
         return found
+
+
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with one name for tokens at most.
+
+    >>> _named({"max_completion_tokens": 3, "max_tokens": None})
+    {'max_tokens': 3}
+    """
+    if "max_completion_tokens" not in options:
+        return options
+    options = dict(options)
+    most, known = options.pop("max_completion_tokens"), options.get("max_tokens")
+    if known is not None and known != most:
+        raise ArgumentError(
+            f"max_tokens = {known}, max_completion_tokens = {most}: they mean the same; give one of them"
+        )
+    return {**options, "max_tokens": most}
 
 
 def model_id(model: Model) -> str:

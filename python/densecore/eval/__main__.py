@@ -24,8 +24,6 @@ IN_TEXT = "PromptPlanSolve,PlainChainOfThought"
 """The same for a language model that keeps its states to itself."""
 SET, LIMIT = "problems", 16
 """What no options mean: problems that need no download, as many as a laptop answers in some minutes."""
-PATIENCE = 24 * 3600.0
-"""Seconds a question may wait for memory: in an evaluation all of them have time."""
 _EPILOG = """\
 examples:
   python -m densecore.eval
@@ -53,16 +51,24 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--data", metavar="FOLDER", help="folder of the sets, or hub (default: DENSECORE_DATA)")
     what.add_argument("--seed", type=int, default=0, help="of generated problems and of drawn answers (default: 0)")
     who = parser.add_argument_group("who answers")
+    who.add_argument("--import", metavar="MODULE", dest="imported", help="a Python module that registers your programs")
     who.add_argument(
-        "--module", metavar="NAME[:SETTING=VALUE...][,...]", help=f"programs (default: {MODULES}; with --lm {IN_TEXT})"
+        "--module",
+        "--program",
+        metavar="NAME[:SETTING=VALUE...][,...]",
+        help=f"programs (default: {MODULES}; of an API {IN_TEXT})",
     )
     who.add_argument("--load", metavar="FILE", help="the program as densecore.optimize saved it")
-    who.add_argument("--model", metavar="NAME", help=f"name or path of a model computed here (default: {MODEL})")
-    who.add_argument("--lm", metavar="PROVIDER/NAME", help="a language model that DSPy reaches, instead")
-    who.add_argument("--api-base", metavar="URL", help="where a server answers for --lm, vLLM's say")
+    who.add_argument(
+        "--model",
+        default=MODEL,
+        metavar="NAME",
+        help="its name or path, or dspy:PROVIDER/NAME (default: %(default)s)",
+    )
+    who.add_argument("--api-base", metavar="URL", help="where a server answers for a dspy: name, vLLM's say")
     who.add_argument("--adapter", default="dense", help="how DSPy's programs ask: dense, chat or json (default: dense)")
     who.add_argument("--temperature", type=measure, default=0.0, help="0 takes the likeliest token (default)")
-    who.add_argument("--max-tokens", type=count, metavar="N", help="of an answer (default: 512)")
+    who.add_argument("--max-tokens", type=count, metavar="N", help="of an answer of DSPy's programs (default: 512)")
     how = parser.add_argument_group("how")
     how.add_argument("--threads", type=count, metavar="N", help="questions in work at a time (default: 64)")
     how.add_argument(
@@ -106,46 +112,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> list[Journal]:
-    from densecore import models  # the rest is slow to import, and --help needs none of it
+    from densecore import models, programs  # the rest is slow to import, and --help needs none of it
+    from densecore.programs import lms
 
     from . import choice
     from .progress import Progress
     from .turns import PIECE, THREADS, take_turns
 
+    if options.imported:
+        programs.bring(options.imported)
+    remote = options.model.startswith(lms.REMOTE)
+
     logging.getLogger("dspy").setLevel(logging.ERROR)  # an answer cut short shows in the journal
-    chosen = [_module(text) for text in (options.module or (IN_TEXT if options.lm else MODULES)).split(",")]
+    chosen = [_module(text) for text in (options.module or (IN_TEXT if remote else MODULES)).split(",")]
+    for number, each in enumerate(chosen):
+        if each in chosen[:number]:
+            raise ArgumentError(f"--module: {each[0]} is named twice with the same settings")
     if len(chosen) > 1 and (options.run or options.load):
         raise ArgumentError("--run, --load: they are for one program; name it with --module")
-    if options.lm and options.model:
+    if options.api_base and not remote:
         raise ArgumentError(
-            f"--model {options.model!r:.80}, --lm {options.lm!r:.80}: one of them answers; leave one out"
+            f"--api-base: it is a server's address; name what it has as --model {lms.REMOTE}PROVIDER/NAME"
         )
-    if options.api_base and not options.lm:
-        raise ArgumentError("--api-base: it is a server's address; say with --lm which model it has")
     name = options.set or SET
     for program, settings in chosen:
         choice.check(
             program,
             name,
+            model=options.model,
             adapter_name=options.adapter,
             compiled=options.load,
             settings=settings,
-            api=options.lm is not None,
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
         )
     limit = LIMIT if options.limit is None and name == SET else options.limit
     rows = data.load(name, options.split, folder=options.data, limit=limit, seed=options.seed)
-    model = options.lm or options.model or MODEL
-    if options.lm is None:
-        models.resolve(model)
-    lm = choice.language_model(
-        model,
-        api=options.lm is not None,
+    if not remote:
+        models.resolve(options.model)
+    lm = lms.language_model(
+        options.model,
         api_base=options.api_base,
         temperature=options.temperature,
-        max_tokens=options.max_tokens or choice.MAX_TOKENS,
+        max_tokens=options.max_tokens or lms.MAX_TOKENS,
         seed=options.seed,
         cache=options.cache,
-        **({} if options.lm else {"queue_seconds": PATIENCE}),
     )
     runs = []
     try:
@@ -157,7 +168,7 @@ def _evaluate(options: argparse.Namespace) -> list[Journal]:
                     options.split,
                     lm,
                     options.out,
-                    model=model,
+                    model=options.model,
                     name=options.run,
                     adapter_name=options.adapter,
                     compiled=options.load,

@@ -13,7 +13,7 @@ from densecore.report import Example
 
 
 class Progress:
-    """Bars with the running score and what the model does a second: tokens written and steps thought."""
+    """Bars with the running score and what the model does a second: tokens written, latent steps taken."""
 
     def __init__(self, runs: Sequence[Run], total: int, *, show: bool | None = None) -> None:
         self._turn = threading.Lock()
@@ -40,7 +40,7 @@ class _Bar:
         kept = run.journal.examples
         self.bar: Any = tqdm(total=total, initial=len(kept), desc=run.name, position=place, unit="q")
         self.answers, self.score = len(kept), sum(each.score for each in kept)
-        self.steps, self.busy, self.last = 0, 0.0, 0.0
+        self.tokens, self.steps, self.busy, self.last = 0, 0, 0.0, 0.0
 
     def add(self, example: Example) -> None:
         now = time.monotonic()
@@ -49,9 +49,10 @@ class _Bar:
         self.last = now
         self.answers += 1
         self.score += example.score
-        self.steps += example.emitted_tokens + example.latent_steps
-        self.bar.set_postfix_str(
-            f"score {100 * self.score / self.answers:.1f}, {self.steps / max(self.busy, 1e-9):.0f} steps/s",
-            refresh=False,
-        )
+        self.tokens += example.emitted_tokens
+        self.steps += example.latent_steps
+        pace = f"{self.tokens / max(self.busy, 1e-9):.0f} tokens/s"
+        if self.steps:
+            pace += f", {self.steps / max(self.busy, 1e-9):.0f} latent steps/s"
+        self.bar.set_postfix_str(f"score {100 * self.score / self.answers:.1f}%, {pace}", refresh=False)
         self.bar.update()

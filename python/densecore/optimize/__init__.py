@@ -7,7 +7,6 @@
     answers.py          what language models answered, so that nothing is asked twice
     trials.py           the candidates and their scores
     rows.py             what may be fitted and chosen on
-    lms.py              language models by name
     feedback.py         scores, and what is to be said about an answer
     progress.py         what a person sees
     __main__.py         the command

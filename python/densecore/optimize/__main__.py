@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     who.add_argument("--teacher", metavar="NAME", help="demonstrates and writes instructions (default: the model)")
     who.add_argument("--adapter", default="dense", help="how programs ask: dense, chat or json (default: dense)")
     who.add_argument("--temperature", type=measure, default=0.0, help="0 takes the likeliest token (default)")
-    who.add_argument("--api-base", metavar="URL", help="where a server answers for dspy: names, vLLM's say")
+    who.add_argument("--api-base", metavar="URL", help="where a server answers for the model, vLLM's say")
+    who.add_argument("--teacher-base", metavar="URL", help="where one answers for the teacher")
+    who.add_argument("--import", metavar="MODULE", dest="imported", help="a Python module that registers your programs")
     who.add_argument("--max-tokens", type=count, metavar="N", help="of an answer (default: 512)")
     how = parser.add_argument_group("how")
     how.add_argument("--evaluations", type=count, default=16, metavar="N", help="candidates at most (default: 16)")
@@ -87,11 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    from densecore.eval import choice
-    from densecore.optimize import lms, optimisers, rows
+    from densecore import programs
+    from densecore.optimize import optimisers, rows
     from densecore.optimize.compiled import compile as compiled
     from densecore.optimize.run import PROGRAM
+    from densecore.programs import lms
 
+    if options.imported:
+        programs.bring(options.imported)
     program, *settings = options.program.split(":")
     places = rows.DEFAULTS.get(options.set, ("", ""))
     taken = (
@@ -102,25 +107,28 @@ def _compile(options: argparse.Namespace) -> None:
         if place:
             rows.checked(place, role)
     made = dict(map(_option, settings))
-    remote = [name for name in (options.model, options.teacher) if name and name.startswith(lms.REMOTE)]
-    if options.api_base and not remote:
-        raise ArgumentError(f"--api-base: it is a server's address; name what it has with {lms.REMOTE}PROVIDER/NAME")
-    choice.check(
-        program, options.set, adapter_name=options.adapter, settings=made, api=options.model.startswith(lms.REMOTE)
-    )
+    for flag, url, name in (
+        ("--api-base", options.api_base, options.model),
+        ("--teacher-base", options.teacher_base, options.teacher),
+    ):
+        if url and not (name or "").startswith(lms.REMOTE):
+            raise ArgumentError(f"{flag}: it is a server's address; name what it has as {lms.REMOTE}PROVIDER/NAME")
+    lms.adapter(options.adapter)
+    student = programs.make(program, programs.task_of(options.set), **made)
+    lms.heeds(student, program, options.model, options.temperature, options.max_tokens)
     settled = optimisers.settled(options.optimiser, dict(map(_option, options.option)))
     for place, role, wanted, most in taken:  # before a model is loaded, or even fetched
         rows.take(place, role, wanted, most, options.data, options.seed)
     folder = Path(options.out or f"results/optimize/{options.set}-{program}-{options.optimiser}")
-    told = {"temperature": options.temperature, "api_base": options.api_base}
+    told = {"temperature": options.temperature}
     if options.max_tokens is not None:
         told["max_tokens"] = options.max_tokens
     best = compiled(
         program,
         options.set,
         optimiser=options.optimiser,
-        lm=lms.language_model(options.model, **told),
-        teacher=None if options.teacher is None else lms.language_model(options.teacher, **told),
+        lm=lms.language_model(options.model, api_base=options.api_base, **told),
+        teacher=options.teacher and lms.language_model(options.teacher, api_base=options.teacher_base, **told),
         adapter=options.adapter,
         settings=made,
         options=settled,

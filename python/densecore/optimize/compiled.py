@@ -13,13 +13,13 @@ import dspy
 
 from densecore import arguments, programs
 from densecore.errors import ArgumentError
-from densecore.optimize import lms, optimisers
+from densecore.optimize import optimisers
 from densecore.optimize import rows as choice
 from densecore.optimize.feedback import metric_of
 from densecore.optimize.progress import Progress
 from densecore.optimize.run import Run
 from densecore.optimize.trials import score
-from densecore.programs import saved
+from densecore.programs import lms, saved
 from densecore.programs.task import Task
 
 EVALUATIONS, THREADS = 16, 16
@@ -87,7 +87,7 @@ def compile(  # noqa: A001  (the word of DSPy's optimisers)
         program: One of ``programs.names()``.
         set_name: The set that is to be answered, which says the task and, unless told otherwise, the rows.
         optimiser: One of :func:`densecore.optimize.names`.
-        lm: What answers: a ``dspy.LM``, or a name as :func:`densecore.optimize.lms.language_model` reads it; the one in use
+        lm: What answers: a ``dspy.LM``, or a name as :func:`densecore.programs.lms.language_model` reads it; the one in use
             by default.
         teacher: What demonstrates and writes instructions, given likewise; ``lm`` by default.
         adapter: A ``dspy.Adapter``, or ``"dense"``, ``"chat"``, ``"json"``; the one in use by default, else ``"dense"``.

@@ -6,6 +6,7 @@ from typing import Any
 
 import dspy
 
+from densecore.arguments import whole
 from densecore.dspy.plain import PlainAdapter
 from densecore.programs.task import Task, answer_of
 
@@ -18,12 +19,14 @@ class PlainChainOfThought(dspy.Module):  # type: ignore[misc]
 
     adapter = "plain"
     """It asks in its own way, whatever adapter is set."""
+    limits = ("tokens",)
+    """Settings that bound what it writes, whatever its language model is told."""
 
     def __init__(self, task: Task, *, tokens: int = TOKENS) -> None:
         super().__init__()
-        self.task = task.name
+        self.task, self.tokens = task.name, whole("tokens", tokens, 1)
         self.reads = tuple(task.signature.input_fields)
-        self.solve = dspy.Predict(working_signature(task), max_tokens=tokens)
+        self.solve = dspy.Predict(working_signature(task), max_tokens=self.tokens)
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Solve."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import dspy
 
+from densecore.arguments import optional, whole
 from densecore.context import Context
 from densecore.dspy.lm import DenseLM
 from densecore.dspy.meter import record
@@ -48,6 +49,9 @@ class PlanSolve(dspy.Module):  # type: ignore[misc]
     """It asks in its own way, whatever adapter is set."""
     needs_states = True
     """A language model behind an API cannot run it."""
+    greedy = True
+    """It draws nothing, whatever temperature its language model has."""
+    limits = ("steps", "answer_tokens")
 
     def __init__(
         self,
@@ -66,9 +70,12 @@ class PlanSolve(dspy.Module):  # type: ignore[misc]
                 raise ArgumentError(f"{name} = {value!r:.80}: there are {', '.join(known)}")
         if hand_over == "context" and (edge is not None or last is not None):
             raise ArgumentError("edge, last: vectors go through an edge, a context does not; say hand_over='vectors'")
+        if edge is not None and not callable(edge):
+            raise ArgumentError(f"edge = {edge!r:.80}: give a function from Python, from vectors to vectors")
         self.reads = tuple(task.signature.input_fields)
-        self.mode, self.steps, self.answer_tokens = mode, steps, answer_tokens
-        self.hand_over, self.last, self.edge = hand_over, last, edge
+        self.mode, self.steps = mode, whole("steps", steps, 1)
+        self.answer_tokens = whole("answer_tokens", answer_tokens, 1)
+        self.hand_over, self.last, self.edge = hand_over, optional("last", last, 1), edge
         self.plan = dspy.Predict(
             working_signature(task)
         )  # its instructions and demonstrations; it is never asked for text

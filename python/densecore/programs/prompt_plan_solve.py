@@ -7,7 +7,9 @@ from typing import Any
 
 import dspy
 
+from densecore.arguments import whole
 from densecore.dspy.plain import PlainAdapter
+from densecore.errors import ArgumentError
 from densecore.programs.plain_chain import TOKENS, working_signature
 from densecore.programs.task import Task, answer_of
 
@@ -30,6 +32,7 @@ class PromptPlanSolve(dspy.Module):  # type: ignore[misc]
 
     adapter = "plain"
     """It asks in its own way, whatever adapter is set."""
+    limits = ("plan_tokens", "tokens")
 
     def __init__(
         self,
@@ -41,15 +44,19 @@ class PromptPlanSolve(dspy.Module):  # type: ignore[misc]
         tokens: int = TOKENS,
     ) -> None:
         super().__init__()
+        for name, lm in (("planner", planner), ("solver", solver)):
+            if lm is not None and not isinstance(lm, dspy.BaseLM):
+                raise ArgumentError(f"{name} = {lm!r:.80}: give a language model from Python, as dspy.LM(...)")
         self.task = task.name
+        self.plan_tokens, self.tokens = whole("plan_tokens", plan_tokens, 1), whole("tokens", tokens, 1)
         self.reads = tuple(task.signature.input_fields)
         self.planner, self.solver = planner, solver
         asked = dspy.Signature("question -> plan", PLAN).delete("question")
         for name, field in reversed(task.signature.input_fields.items()):
             asked = asked.prepend(name, field, field.annotation)
         followed = working_signature(task, "plan")
-        self.plan = dspy.Predict(asked, max_tokens=plan_tokens)
-        self.solve = dspy.Predict(followed.with_instructions(f"{FOLLOW} {task.working}"), max_tokens=tokens)
+        self.plan = dspy.Predict(asked, max_tokens=self.plan_tokens)
+        self.solve = dspy.Predict(followed.with_instructions(f"{FOLLOW} {task.working}"), max_tokens=self.tokens)
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Plan, then solve."""

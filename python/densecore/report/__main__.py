@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     costs = parser.add_argument_group("costs, in US dollars")
     costs.add_argument("--prices", metavar="FILE", help="a file of prices; the options below go over it")
     costs.add_argument("--hour", type=float, metavar="USD", help="an hour of this machine")
+    costs.add_argument("--lm-input", type=float, metavar="USD", help="a million tokens read by the API that answered")
+    costs.add_argument("--lm-output", type=float, metavar="USD", help="a million tokens it wrote")
     costs.add_argument("--input", type=float, metavar="USD", help="a million tokens read by a large model's API")
     costs.add_argument("--output", type=float, metavar="USD", help="a million tokens it writes")
     costs.add_argument(

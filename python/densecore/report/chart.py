@@ -224,7 +224,11 @@ def by_cost(ident: str, rows: Sequence[Row], beside: Mapping[str, Sequence[Aim]]
         told += f"; {large.model}: {100 * large.score:.1f}% at 100%"
         area = Area(AIM_COST, AIM_SCORE * large.score, "the aim")
         return scatter(ident, title, told, points, f"share of {large.model}'s cost", _share, area)
-    points = [Point(row.run, 1000 * prices.local(row), row.accuracy, *row.interval) for row in rows]
+    points = [
+        Point(row.run, 1000 * cost, row.accuracy, *row.interval)
+        for row in rows
+        if (cost := prices.cost(row)) is not None
+    ]
     told = "; ".join(f"{each.label}: {100 * each.y:.1f}% at ${each.x:.3g} a thousand questions" for each in points)
     return scatter(ident, title, told, points, "US dollars a thousand questions", "{:g}".format)
 

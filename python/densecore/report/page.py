@@ -19,7 +19,7 @@ from densecore.report.journal import Journal
 from densecore.report.markup import element, escape, said
 from densecore.report.prices import AIM_COST, AIM_SCORE, Aim, Prices, aims
 from densecore.report.published import THREAD_HOUR_SOURCE
-from densecore.report.record import EXACT
+from densecore.report.record import ENGINE, EXACT
 from densecore.report.summary import Row, replace_text, rows
 from densecore.report.table import percent, short, span
 
@@ -109,7 +109,7 @@ def _facts(row: Row, prices: Prices) -> str:
         (short(row.emitted_tokens), "tokens emitted a question"),
         (short(row.latent_steps), "latent steps a question"),
         (f"{short(row.machine_seconds)} s", "of the machine a question"),
-        (f"${short(1000 * prices.local(row))}", "a thousand questions"),
+        (f"${table.thousand(prices.cost(row))}", "a thousand questions"),
     ]
     if row.metric != EXACT:
         tiles.insert(1, (percent(row.score), f"{row.metric}, {span(row.score_interval)} (95%)"))
@@ -149,10 +149,14 @@ def _legend(found: Sequence[Row]) -> str:
 
 def _aim(found: Sequence[Row], beside: dict[str, list[Aim]], prices: Prices) -> str:
     wanted = f"{AIM_SCORE:.0%} of a 70B model's score at under {AIM_COST:.0%} of its cost"
+    unpriced = [row for row in found if prices.cost(row) is None]
+    note = element("p", f"{escape(table.UNPRICED)}.", class_="note") if unpriced else ""
+    if len(unpriced) == len(found):
+        return f"<h2>The aim</h2><p>The aim is {escape(wanted)}.</p>{note}"
     if not any(beside.values()):
         sets = ", ".join(dict.fromkeys(row.set for row in found))
         told = f"The aim is {wanted}. No published score of {sets} is known here, so nothing can be said of it."
-        return f"<h2>The aim</h2><p>{escape(told)}</p>"
+        return f"<h2>The aim</h2><p>{escape(told)}</p>{note}"
     parts = [_verdict(beside[row.run][0]) for row in found if beside[row.run]]
     listed = [aim for row in found for aim in beside[row.run]]
     columns = [
@@ -170,7 +174,7 @@ def _aim(found: Sequence[Row], beside: dict[str, list[Aim]], prices: Prices) -> 
     ]
     listing = html_table(columns, "Published scores") + _assumed(found, listed, prices)
     parts.append(f"<details><summary>Every published score, and what the costs assume</summary>{listing}</details>")
-    return f"<h2>The aim: {escape(wanted)}</h2>{''.join(parts)}"
+    return f"<h2>The aim: {escape(wanted)}</h2>{''.join(parts)}{note}"
 
 
 def _verdict(aim: Aim) -> str:
@@ -194,10 +198,14 @@ def _assumed(found: Sequence[Row], listed: Sequence[Aim], prices: Prices) -> str
         f"Its API: ${price.input:g} a million read, ${price.output:g} a million written: {price.source}."
         for price in dict.fromkeys(aim.price for aim in listed)
     ]
+    if prices.lm is not None and any(row.answered_by != ENGINE for row in found):
+        told.append(
+            f"The API that answered: ${prices.lm.input:g} a million read, ${prices.lm.output:g} a million written."
+        )
     why = "set by the user" if prices.hour is not None else THREAD_HOUR_SOURCE
     told += [
         f"This machine: ${hourly:g} an hour: {why}."
-        for hourly in dict.fromkeys(prices.hourly(row.machine) for row in found)
+        for hourly in dict.fromkeys(prices.hourly(row.machine) for row in found if row.answered_by == ENGINE)
     ]
     return element("p", escape(" ".join(told)), class_="note")
 
@@ -211,14 +219,16 @@ def _figures(found: Sequence[Row], beside: dict[str, list[Aim]], prices: Prices)
             chart.by_tokens("tokens", found),
             [table.Column("emitted tokens", [short(row.emitted_tokens) for row in found])],
         ),
-        (
+    ]
+    if any(prices.cost(row) is not None for row in found):
+        cost = (
             "Accuracy against cost",
-            "Of this machine's time."
+            "Of the machine's time, or what an API took."
             + (" The shaded corner is the aim, a diamond the published score." if large else ""),
             chart.by_cost("cost", found, beside, prices),
-            [table.Column("USD/1000", [short(1000 * prices.local(row)) for row in found])],
-        ),
-    ]
+            [table.Column("USD/1000", [table.thousand(prices.cost(row)) for row in found])],
+        )
+        numbered.append(cost)
     shown = []
     for head, caption, drawn, columns in numbered:
         same = [

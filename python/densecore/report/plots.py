@@ -63,7 +63,10 @@ def _cost(axes: Any, rows: Sequence[Row], prices: Prices) -> None:
     beside = chart.one_reference(rows, {row.run: aims(row, prices) for row in rows})
     axes.set_title("Accuracy against cost")
     if beside is None:
-        _points(axes, [(row.run, 1000 * prices.local(row)) for row in rows], rows)
+        costs = [(row, prices.cost(row)) for row in rows]
+        known = [(row, cost) for row, cost in costs if cost is not None]
+        if known:
+            _points(axes, [(row.run, 1000 * cost) for row, cost in known], [row for row, _ in known])
         axes.set_xlabel("US dollars a thousand questions")
         return
     large, shares = beside

@@ -1,7 +1,8 @@
 """What answers cost, here and at an API, and how close a run comes to a large model.
 
 The aim: 90% of the score of a model of some 70 billion parameters, at under 5% of its cost. What a run cost is the
-machine's time, by the hour. What the large model costs is a question read and an answer written at an API's prices, of
+machine's time, by the hour; of a run whose answers came from an API it is what that API takes, which nobody but the user
+knows. What the large model costs is a question read and an answer written at an API's prices, of
 the set's mean lengths and without shots, which is less than its published score took; :class:`Prices` can say other
 lengths. Where a set's lengths are not known, it is charged for what the run read and emitted.
 
@@ -22,15 +23,16 @@ from typing import Any
 
 from densecore.errors import ArgumentError, StorageError
 from densecore.report.published import API, LARGE, REFERENCES, THREAD_HOUR, Price, Reference
-from densecore.report.record import EXACT
+from densecore.report.record import ENGINE, EXACT, SERVER
 from densecore.report.summary import Row
 
 AIM_SCORE = 0.90
 """The share of a large model's score that is aimed at."""
 AIM_COST = 0.05
 """The share of its cost to stay under."""
-KEYS = ("hour", "input", "output", "prompt_tokens", "output_tokens")
+KEYS = ("hour", "lm_input", "lm_output", "input", "output", "prompt_tokens", "output_tokens")
 """What :meth:`Prices.set` takes."""
+_PRICED = ("input", "output")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Prices:
 
     hour: float | None = None
     """US dollars for an hour of the machine; ``None`` takes ``THREAD_HOUR`` for each of its threads."""
+    lm: Price | None = None
+    """What the API takes whose model answered; ``None`` where nobody said."""
     large: Price = LARGE
     api: Mapping[str, Price] = field(default_factory=lambda: API)
     """By the name of the large model; ``large`` where it is missing."""
@@ -50,12 +54,12 @@ class Prices:
     def __post_init__(self) -> None:
         optional = {"hour": self.hour, "prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
         _check({name: value for name, value in optional.items() if value is not None})
-        for price in (self.large, *self.api.values()):
+        for price in (self.large, *self.api.values(), *([self.lm] if self.lm else [])):
             _check({"input": price.input, "output": price.output})
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Prices:
-        """Prices from a TOML or JSON file with any of ``hour``, ``input``, ``output``, ``prompt_tokens``, ``output_tokens``.
+        """Prices from a TOML or JSON file with any of ``KEYS``, as :meth:`set` takes them.
 
         ``[models."Llama 3.1 70B Instruct"]`` with ``input`` and ``output`` prices one large model on its own.
 
@@ -71,7 +75,7 @@ class Prices:
         if not isinstance(models, dict) or not all(isinstance(each, dict) for each in models.values()):
             raise ArgumentError(f'{place}: models: write [models."NAME"] with input and output under it')
         for name, each in models.items():
-            _known(place, each, ("input", "output"))
+            _known(place, each, _PRICED)
             if len(each) < 2:
                 raise ArgumentError(f"{place}: {name!r} needs input and output, in US dollars a million tokens")
             _check({f"{place}: {name!r} {key}": value for key, value in each.items()})
@@ -79,19 +83,26 @@ class Prices:
         return cls(api={**API, **priced}).set(**facts)
 
     def set(self, **facts: float | None) -> Prices:
-        """The same prices with some of ``hour``, ``input``, ``output``, ``prompt_tokens``, ``output_tokens`` changed.
+        """The same prices with some of ``KEYS`` changed; a value of ``None`` changes nothing.
 
-        ``input`` and ``output`` price every large model; a value of ``None`` changes nothing.
+        ``input`` and ``output`` price every large model, ``lm_input`` and ``lm_output``, of which one needs the other, the
+        API that answered: US dollars a million tokens.
 
         >>> Prices().set(hour=0.1, input=1.0).large
         Price(input=1.0, output=0.79, source='set by the user')
         """
         given: dict[str, Any] = {name: value for name, value in facts.items() if value is not None}
-        flat: dict[str, Any] = {name: given.pop(name) for name in ("input", "output") if name in given}
+        flat: dict[str, Any] = {name: given.pop(name) for name in _PRICED if name in given}
         _check(flat)
         if flat:
             given["large"] = replace(self.large, **flat, source="set by the user")
             given["api"] = {name: price for name, price in self.api.items() if price is not API.get(name)}
+        answered: dict[str, Any] = {name: given.pop(f"lm_{name}") for name in _PRICED if f"lm_{name}" in given}
+        _check({f"lm_{name}": value for name, value in answered.items()})
+        if answered and self.lm is None and len(answered) < len(_PRICED):
+            raise ArgumentError(f"lm_{next(iter(answered))}: give lm_input and lm_output, US dollars a million tokens")
+        if answered:
+            given["lm"] = replace(self.lm or Price(0.0, 0.0), **answered, source="set by the user")
         return replace(self, **given)
 
     def of(self, model: str) -> Price:
@@ -105,8 +116,16 @@ class Prices:
         threads = machine.get("threads")
         return THREAD_HOUR * (threads if isinstance(threads, int) and threads > 0 else 1)
 
-    def local(self, row: Row) -> float:
-        """What a question of a run cost on its machine, in US dollars."""
+    def cost(self, row: Row) -> float | None:
+        """What a question of a run cost, in US dollars: the time of its machine, or what the API took that answered.
+
+        Nothing where that is not known. A server of the user's own costs its machine's time, if ``hour`` is set.
+        """
+        if row.answered_by != ENGINE:
+            if self.lm is not None:
+                return self.lm.cost(row.prompt_tokens, row.emitted_tokens)
+            if row.answered_by != SERVER or self.hour is None:
+                return None
         return row.machine_seconds * self.hourly(row.machine) / 3600
 
 
@@ -179,8 +198,10 @@ class Aim:
 
 
 def aims(row: Row, prices: Prices, references: tuple[Reference, ...] = REFERENCES) -> list[Aim]:
-    """A run beside every large model whose score of its set, in a metric it has, is known."""
-    cost, found = prices.local(row), []
+    """A run beside every large model whose score of its set, in a metric it has, is known; none if its cost is not."""
+    cost, found = prices.cost(row), []
+    if cost is None:
+        return []
     for reference in references:
         if _plain(reference.set) != _plain(row.set) or reference.metric not in (EXACT, row.metric):
             continue

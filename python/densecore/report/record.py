@@ -28,6 +28,8 @@ FORMAT = 1
 """The version of the file's format."""
 EXACT = "exact match"
 """The metric whose score is 1 for a correct answer and 0 for any other."""
+ENGINE, SERVER, API = "engine", "server", "api"
+"""Who computed the answers: this package, a server the user named, or a provider."""
 _MAGIC = b'{"densecore_journal": '
 _MATTERS = ("run", "set", "split", "program", "seed", "model", "model_hash", "quantisation", "metric", "settings")
 _MATTERS_TOO = (  # of the dictionaries, these
@@ -50,6 +52,8 @@ class Header:
     model: str
     model_hash: str = ""
     quantisation: str = ""
+    answered_by: str = ENGINE
+    """``ENGINE``, ``SERVER`` or ``API``, which tells what an answer cost."""
     metric: str = EXACT
     """What an example's ``score`` is."""
     settings: dict[str, Any] = field(default_factory=dict)

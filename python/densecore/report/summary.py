@@ -66,6 +66,7 @@ class Row:
     model: str
     model_hash: str
     quantisation: str
+    answered_by: str
     started: str
     machine: dict[str, Any]
     versions: dict[str, str]
@@ -132,6 +133,7 @@ def row(journal: Journal) -> Row:
         model=header.model,
         model_hash=header.model_hash,
         quantisation=header.quantisation,
+        answered_by=header.answered_by,
         started=header.started,
         machine=header.machine,
         versions=header.versions,
@@ -183,7 +185,7 @@ def document(
     for found in rows(journals):
         record = asdict(found)
         if prices is not None:
-            record["usd"] = prices.local(found)
+            record["usd"] = prices.cost(found)
             record["aims"] = [aim.record() for aim in money.aims(found, prices)]
         listed.append(_rounded(record))
     last = listed[-1] if listed else {}

@@ -18,6 +18,7 @@ from densecore.report.summary import Row
 GAP = 2
 LEAST = 8
 """Cells to which a column of texts may shrink."""
+UNPRICED = "USD/1000 is not known where an API answered: give its prices, lm_input and lm_output, with --prices FILE"
 _GOOD, _BAD, _STRONG, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
 
 
@@ -120,6 +121,15 @@ def short(value: float) -> str:
     return f"{value:#.3g}" if abs(value) >= 1e-4 else f"{value:.2e}"
 
 
+def thousand(cost: float | None) -> str:
+    """What a thousand questions cost, where it is known what one did.
+
+    >>> thousand(0.002), thousand(None)
+    ('2.00', '?')
+    """
+    return "?" if cost is None else short(1000 * cost)
+
+
 def columns(rows: Sequence[Row], prices: Prices | None = None) -> list[Column]:
     """What a table of runs shows; with ``prices``, what a thousand questions cost."""
     found = [
@@ -143,7 +153,7 @@ def columns(rows: Sequence[Row], prices: Prices | None = None) -> list[Column]:
         Column("s/answer", [short(row.machine_seconds) for row in rows]),
     ]
     if prices is not None:
-        found.append(Column("USD/1000", [short(1000 * prices.local(row)) for row in rows], rank=2))
+        found.append(Column("USD/1000", [thousand(prices.cost(row)) for row in rows], rank=2))
     if any(row.errors for row in rows):
         found.append(Column("errors", [str(row.errors) for row in rows], rank=1))
     return found
@@ -187,6 +197,8 @@ def report(
     found = [aims(row, prices)[:1] for row in rows]
     verdicts = [_paint(plain(verdict(aim)), _GOOD if aim.passed else _BAD, colour) for each in found for aim in each]
     parts += ["\n".join(verdicts)] if verdicts else []
+    if any(prices.cost(row) is None for row in rows):
+        parts.append(UNPRICED)
     parts += [plain(each.sentence()) for each in comparisons]
     return "\n\n".join(parts)
 
