@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -504,6 +505,46 @@ class TestCommand:
     def test_an_api_has_no_states(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert command.main(["--model", "dspy:openai/x", "--module", "PlanSolve", "--out", str(tmp_path)]) == 2
         assert "hidden states" in capsys.readouterr().err
+
+    def test_a_server_answers(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Over HTTP, as vLLM's would; its price is the user's to say."""
+        asked: list[dict[str, Any]] = []
+
+        class Server(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                message = {"role": "assistant", "content": "So it is.\n#### 2"}
+                usage = {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59}
+                choice = {"index": 0, "message": message, "finish_reason": "stop"}
+                told = {"id": "x", "object": "chat.completion", "created": 1, "model": "tiny"}
+                body = json.dumps({**told, "choices": [choice], "usage": usage}).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        (tmp_path / "prices.json").write_text('{"lm_input": 1.0, "lm_output": 10.0}')
+        command_line = ["--out", str(tmp_path), "--limit", "3", "--module", "PlainChainOfThought", "--quiet"]
+        with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            base = f"http://127.0.0.1:{server.server_port}/v1"
+            command_line += ["--model", "dspy:openai/tiny", "--api-base", base]
+            assert command.main(command_line) == 0
+            assert "lm_input" in capsys.readouterr().out
+            assert command.main([*command_line, "--prices", str(tmp_path / "prices.json"), "--json"]) == 0
+            server.shutdown()
+        assert len(asked) == 3, "what was answered is not asked again"
+        assert {each["model"] for each in asked} == {"tiny"}
+        (row,) = json.loads(capsys.readouterr().out)["rows"]
+        assert (row["model"], row["answered_by"], row["emitted_tokens"]) == ("openai/tiny", "server", 9)
+        assert row["usd"] == pytest.approx((50 * 1.0 + 9 * 10.0) / 1e6)
 
     def test_a_folder_that_cannot_be_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "file").write_text("")
