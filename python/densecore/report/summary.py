@@ -15,7 +15,7 @@ from densecore.errors import DataError, StorageError
 from densecore.metrics import interval, paired_bootstrap
 from densecore.report.compare import Comparison
 from densecore.report.journal import Journal
-from densecore.report.record import EXACT, Example
+from densecore.report.record import ENGINE, EXACT, Example
 
 if TYPE_CHECKING:
     from densecore.report.prices import Prices
@@ -66,10 +66,10 @@ class Row:
     model: str
     model_hash: str
     quantisation: str
-    answered_by: str
     started: str
     machine: dict[str, Any]
     versions: dict[str, str]
+    answered_by: str = ENGINE
     settings: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     """Means of the examples' other scores."""
