@@ -130,10 +130,7 @@ def _evaluate(options: argparse.Namespace) -> list[Journal]:
             raise ArgumentError(f"--module: {each[0]} is named twice with the same settings")
     if len(chosen) > 1 and (options.run or options.load):
         raise ArgumentError("--run, --load: they are for one program; name it with --module")
-    if options.api_base and not remote:
-        raise ArgumentError(
-            f"--api-base: it is a server's address; name what it has as --model {lms.REMOTE}PROVIDER/NAME"
-        )
+    lms.check_base(options.model, options.api_base, "--api-base")
     name = options.set or SET
     for program, settings in chosen:
         choice.check(

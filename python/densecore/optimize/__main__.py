@@ -107,12 +107,8 @@ def _compile(options: argparse.Namespace) -> None:
         if place:
             rows.checked(place, role)
     made = dict(map(_option, settings))
-    for flag, url, name in (
-        ("--api-base", options.api_base, options.model),
-        ("--teacher-base", options.teacher_base, options.teacher),
-    ):
-        if url and not (name or "").startswith(lms.REMOTE):
-            raise ArgumentError(f"{flag}: it is a server's address; name what it has as {lms.REMOTE}PROVIDER/NAME")
+    lms.check_base(options.model, options.api_base, "--api-base")
+    lms.check_base(options.teacher, options.teacher_base, "--teacher-base")
     lms.adapter(options.adapter)
     student = programs.make(program, programs.task_of(options.set), **made)
     lms.heeds(student, program, options.model, options.temperature, options.max_tokens)

@@ -13,7 +13,8 @@ from densecore.errors import ArgumentError
 
 MAX_TOKENS = 512
 """Of an answer, unless a program has limits of its own."""
-ADAPTERS = ("dense", "chat", "json")
+ADAPTERS: dict[str, type[dspy.Adapter]] = {"dense": DenseAdapter, "chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}
+"""By name; ``dense`` holds answers to their form."""
 REMOTE = "dspy:"
 """What the name of a language model begins with that DSPy reaches, as in ``dspy:openai/gpt-4.1``."""
 PATIENCE = 24 * 3600.0
@@ -37,6 +38,7 @@ def language_model(
     >>> language_model("dspy:openai/gpt-4.1").model
     'openai/gpt-4.1'
     """
+    check_base(name, api_base)
     drawn = {} if seed is None or not temperature else {"seed": seed}
     if not name.startswith(REMOTE):
         load = {"queue_seconds": PATIENCE, **load}
@@ -44,6 +46,14 @@ def language_model(
     there = {} if api_base is None else {"api_base": api_base}
     asked = name.removeprefix(REMOTE)
     return dspy.LM(asked, temperature=temperature, max_tokens=max_tokens, cache=cache, **there, **drawn)
+
+
+def check_base(name: str | None, api_base: str | None, option: str = "api_base") -> None:
+    """Raise where a server's address is given, in ``option``, and not the name of what DSPy shall reach there."""
+    if api_base and not (name or "").startswith(REMOTE):
+        raise ArgumentError(
+            f"{option} = {api_base!r:.80}: it is a server's address; name its model as {REMOTE}PROVIDER/NAME"
+        )
 
 
 def given(lm: object) -> dspy.LM:
@@ -57,16 +67,15 @@ def given(lm: object) -> dspy.LM:
 
 
 def adapter(how: object) -> dspy.Adapter:
-    """What the caller means by ``adapter``: one, its name, or the one in use; ``dense`` holds answers to their form.
+    """What the caller means by ``adapter``: one, its name among ``ADAPTERS``, or the one in use.
 
     >>> type(adapter("json")).__name__
     'JSONAdapter'
     """
-    known = {"dense": DenseAdapter, "chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}
     if how is None:
         return dspy.settings.adapter or DenseAdapter()
-    if isinstance(how, str) and how in known:
-        return known[how]()
+    if isinstance(how, str) and how in ADAPTERS:
+        return ADAPTERS[how]()
     if not isinstance(how, dspy.Adapter):
         raise ArgumentError(f"adapter = {how!r:.80}: there are {', '.join(ADAPTERS)}; from Python, give a dspy.Adapter")
     return how
