@@ -28,6 +28,7 @@ from densecore.gradient import Loss, Vjp
 from densecore.hardware import CPU, GPU, BackendConfig, Hardware, hardware
 from densecore.hidden import Hidden
 from densecore.model import Model
+from densecore.options import GenerateOptions
 from densecore.prompt import Ids, Prompt
 from densecore.results import Event, Generation, Readout, Score, Thought, TokenLogprob, Usage
 from densecore.stream import Stream
@@ -48,6 +49,7 @@ __all__ = [
     "DenseCoreError",
     "Event",
     "Form",
+    "GenerateOptions",
     "Generation",
     "Hardware",
     "Hidden",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any
 
 from densecore import _core
 from densecore.errors import ArgumentError
-from densecore.form import Form
-from densecore.form import read as read_form
 from densecore.prompt import ids as token_ids
 
 if TYPE_CHECKING:
@@ -84,38 +81,13 @@ def flag(cancel: object) -> _core.CancelFlag | None:
     return cancel._core
 
 
-def generate_options(
-    max_tokens: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    min_p: float,
-    seed: int | Sequence[int] | None,
-    stop: str | Sequence[str] | None,
-    form: Form | None,
-    logprobs: int | None,
-    ignore_eos: bool,
-) -> wire.GenerateOptions:
-    """The engine's options of a generation."""
-    seeds = [] if seed is None else list(seed) if isinstance(seed, (list, tuple)) else [seed]
-    stops = [stop] if isinstance(stop, str) else list(stop or ())
-    for s in stops:
-        if not isinstance(s, str):
-            raise ArgumentError(f"stop = {s!r:.80}: each stop must be a str")
-    options: wire.GenerateOptions = {
-        "max_tokens": whole("max_tokens", max_tokens),
-        "temperature": number("temperature", temperature),
-        "top_k": whole("top_k", top_k),
-        "top_p": number("top_p", top_p),
-        "min_p": number("min_p", min_p),
-        "seeds": [whole("seed", s, 0, 2**64 - 1) for s in seeds],
-        "stop": stops,
-        "form": read_form(form),
-        "logprobs": optional("logprobs", logprobs),
-        "ignore_eos": bool(ignore_eos),
-    }
-    _core.check_options(options)
-    return options
+def texts(name: str, value: Any) -> list[str]:
+    """One text or several, as a list."""
+    found = [value] if isinstance(value, str) else list(value or ())
+    for text in found:
+        if not isinstance(text, str):
+            raise ArgumentError(f"{name} = {text!r:.80}: each {name} must be a str")
+    return found
 
 
 def think_options(

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from densecore import _core, results
-from densecore.arguments import Cancel, flag, generate_options, think_options, whole
+from densecore.arguments import Cancel, flag, think_options, whole
 from densecore.errors import StorageError
-from densecore.form import Form
 from densecore.hidden import Hidden
+from densecore.options import read as read_options
 from densecore.prompt import one
 from densecore.results import Generation, Score, Thought
 from densecore.stream import Stream
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from densecore import wire
     from densecore.kinds import One, Stop, Target
     from densecore.model import Model
+    from densecore.options import GenerateOptions
 
 
 class Context:
@@ -70,45 +72,27 @@ class Context:
         self,
         prompt: One | None = None,
         *,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        form: Form | None = None,
-        logprobs: int | None = None,
-        ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Generation:
         """Continue, after ``prompt`` if one is given; see :meth:`densecore.Model.generate`."""
-        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, form, logprobs, ignore_eos)
+        engine, logprobs = read_options(options), options.get("logprobs") is not None
         more = None if prompt is None else one(prompt, self._model)
-        return results.generation(self._core.generate(more, options, raw, flag(cancel)), logprobs is not None)
+        return results.generation(self._core.generate(more, engine, raw, flag(cancel)), logprobs)
 
     def stream(
         self,
         prompt: One | None = None,
         *,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        form: Form | None = None,
-        logprobs: int | None = None,
-        ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Stream:
         """The same, piece by piece."""
-        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, form, logprobs, ignore_eos)
+        engine, logprobs = read_options(options), options.get("logprobs") is not None
         more = None if prompt is None else one(prompt, self._model)
-        return Stream(self._core.stream(more, options, raw, flag(cancel)), False, logprobs is not None)
+        return Stream(self._core.stream(more, engine, raw, flag(cancel)), False, logprobs)
 
     def score(self, target: Target, *, top: int = 0, cancel: Cancel | None = None) -> Score:
         """Log-probabilities of ``target`` (text or ids) as the continuation."""

@@ -97,10 +97,13 @@ class Lark(Form):
         super().__init__("lark", [grammar, *closers], exits, stretch)
 
 
-def read(form: object) -> tuple[str, list[str], list[str], int | None] | None:
+def read(form: object) -> dict[str, Any] | None:
     """The engine's side of a form."""
     if form is None:
         return None
     if not isinstance(form, Form):
         raise ArgumentError(f"form = {form!r:.80}: give densecore.Json, Regex, Choice or Lark")
-    return form.kind, form.texts, form.exits, form.stretch
+    if form.kind == "lark":
+        text, *closers = form.texts
+        return {"lark": {"text": text, "closers": closers, "exits": form.exits, "stretch": form.stretch}}
+    return {form.kind: form.texts if form.kind == "choice" else form.texts[0]}

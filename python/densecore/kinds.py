@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
 
+from densecore.options import GenerateOptions
+
 if TYPE_CHECKING:
     from densecore.arguments import Cancel
     from densecore.context import Context
-    from densecore.form import Form
     from densecore.hidden import Hidden
     from densecore.prompt import Prompt
 
@@ -60,19 +61,8 @@ class Encode(Call, total=False):
     pool: str | None
 
 
-class Generate(Call, total=False):
+class Generate(Call, GenerateOptions, total=False):
     """See :meth:`densecore.Model.generate`."""
-
-    max_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    seed: int | Sequence[int] | None
-    stop: str | Sequence[str]
-    form: Form | None
-    logprobs: int | None
-    ignore_eos: bool
 
 
 class Think(Call, total=False):

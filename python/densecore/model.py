@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from densecore import _core, gradient, results
-from densecore.arguments import Cancel, flag, generate_options, number, think_options, truth, whole
+from densecore.arguments import Cancel, flag, number, think_options, truth, whole
 from densecore.arguments import optional as optional_whole
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context, thought
 from densecore.errors import ArgumentError, PromptError, StateError, StorageError
-from densecore.form import Form
 from densecore.gradient import Loss, Vjp
 from densecore.hardware import BackendConfig, resolve_threads
 from densecore.hidden import Hidden
+from densecore.options import read as read_options
 from densecore.prompt import _text as checked_text
 from densecore.prompt import ids as token_ids
 from densecore.prompt import messages_as_text, read
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from densecore.kinds import Call, Encode, Generate, Grad, Many, One, Prefix, Stop, Target, Tensor, Think, Vectors
+    from densecore.options import GenerateOptions
 
 
 class Model:
@@ -284,66 +285,40 @@ class Model:
         self,
         prompt: One | Many,
         *,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        seed: int | Sequence[int] | None = None,
-        stop: str | Sequence[str] = (),
-        form: Form | None = None,
-        logprobs: int | None = None,
-        ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Generation | list[Generation]:
         """Continue a prompt, or each of a list.
 
         Args:
             prompt: One prompt or a list, see :mod:`densecore.prompt`.
-            max_tokens: Tokens at most.
-            temperature: 0 takes the likeliest token.
-            top_k: Draw from the so many likeliest tokens; 0 for all.
-            top_p: Draw from the fewest tokens that together reach this probability.
-            min_p: Draw from tokens at least this fraction as likely as the likeliest.
-            seed: Repeats the draws; without one every call is fresh. A list gives each prompt its own.
-            stop: Texts that end the answer and are not part of it.
-            form: What the answer must look like: :class:`Json`, :class:`Regex`, :class:`Choice` or :class:`Lark`.
-            logprobs: Report log-probabilities, with so many alternatives a token; a token that the form forced has 0.
-            ignore_eos: Go on past end tokens.
             raw: Let vectors of other spaces in.
             cancel: Stops the call; what was written so far is returned.
+            options: How to generate, see :class:`densecore.GenerateOptions`: ``max_tokens``, ``temperature``, ``top_k``,
+                ``top_p``, ``min_p``, ``seed``, ``stop``, ``form``, ``logprobs``, ``ignore_eos``.
 
         Returns:
             A :class:`Generation`, or a list of them for a list of prompts.
         """
-        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, form, logprobs, ignore_eos)
+        engine, logprobs = read_options(options), options.get("logprobs") is not None
         rows, many = read(prompt, self)
-        found = self._core.generate(rows, options, raw, flag(cancel))
-        answers: list[Generation] = [results.generation(g, logprobs is not None) for g in found]
+        found = self._core.generate(rows, engine, raw, flag(cancel))
+        answers: list[Generation] = [results.generation(g, logprobs) for g in found]
         return answers if many else answers[0]
 
     def stream(
         self,
         prompt: One | Many,
         *,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        seed: int | Sequence[int] | None = None,
-        stop: str | Sequence[str] = (),
-        form: Form | None = None,
-        logprobs: int | None = None,
-        ignore_eos: bool = False,
         raw: bool = False,
         cancel: Cancel | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Stream:
         """The same, piece by piece."""
-        options = generate_options(max_tokens, temperature, top_k, top_p, min_p, seed, stop, form, logprobs, ignore_eos)
+        engine, logprobs = read_options(options), options.get("logprobs") is not None
         rows, many = read(prompt, self)
-        return Stream(self._core.stream(rows, options, raw, flag(cancel)), many, logprobs is not None)
+        return Stream(self._core.stream(rows, engine, raw, flag(cancel)), many, logprobs)
 
     @overload
     def score(

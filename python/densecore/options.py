@@ -1,40 +1,78 @@
-"""What commands share: the model they mean, and numbers that argparse checks, naming the option, with exit status 2."""
+"""The options of a generation, for models, contexts and streams alike. Ranges and defaults are the engine's."""
 
 from __future__ import annotations
 
-import argparse
-import math
+from collections.abc import Callable, Mapping, Sequence
+from operator import index
+from typing import TYPE_CHECKING, Any, TypedDict
 
-MODEL = "qwen2.5-coder-1.5b-instruct"
-"""What computes unless the user says otherwise."""
-MOST = 2**31 - 1
+from densecore import _core
+from densecore.arguments import number, optional, texts, truth, whole
+from densecore.errors import ArgumentError
+from densecore.form import read as read_form
 
-
-def count(text: str) -> int:
-    """A whole number of 1 or more.
-
-    >>> count("64")
-    64
-    """
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= MOST:
-        raise argparse.ArgumentTypeError(f"{text!r:.80} is no whole number from 1 to {MOST}")
-    return number
+if TYPE_CHECKING:
+    from densecore.form import Form
 
 
-def measure(text: str) -> float:
-    """A finite number of 0 or more.
+class GenerateOptions(TypedDict, total=False):
+    """How to generate; what is left out is as its line says."""
 
-    >>> measure("0.7")
-    0.7
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0.0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r:.80} is no number of 0 or more")
-    return number
+    max_tokens: int
+    """Tokens at most; 256."""
+    temperature: float
+    """0, the default, takes the likeliest token."""
+    top_k: int
+    """Draw from the so many likeliest tokens; 0, the default, for all."""
+    top_p: float
+    """Draw from the fewest tokens that together reach this probability; 1."""
+    min_p: float
+    """Draw from tokens at least this fraction as likely as the likeliest; 0."""
+    seed: int | Sequence[int] | None
+    """Repeats the draws; without one every call is fresh. Each prompt of a list has its own stream, of one seed too; a list of
+    seeds gives each prompt its own."""
+    stop: str | Sequence[str] | None
+    """Texts that end the answer and are not part of it."""
+    form: Form | None
+    """What the answer must look like: :class:`Json`, :class:`Regex`, :class:`Choice` or :class:`Lark`."""
+    logprobs: int | None
+    """Report log-probabilities, with so many alternatives a token; a token that the form forced has 0."""
+    ignore_eos: bool
+    """Go on past end tokens."""
+
+
+def _seeds(name: str, value: Any) -> list[int]:
+    seeds = [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+    return [whole(name, seed, 0, 2**64 - 1) for seed in seeds]
+
+
+def _form(name: str, value: Any) -> Any:
+    del name
+    return read_form(value)
+
+
+READERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "max_tokens": ("max_tokens", whole),
+    "temperature": ("temperature", number),
+    "top_k": ("top_k", whole),
+    "top_p": ("top_p", number),
+    "min_p": ("min_p", number),
+    "seed": ("seeds", _seeds),
+    "stop": ("stop", texts),
+    "form": ("form", _form),
+    "logprobs": ("logprobs", optional),
+    "ignore_eos": ("ignore_eos", truth),
+}
+"""Each option's name in the engine, and what turns a value into the engine's kind or refuses it."""
+
+
+def read(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine's options, checked before any work is started with them."""
+    options = {}
+    for name, value in given.items():
+        if name not in READERS:
+            raise TypeError(f"{name}: no such option; there are {', '.join(READERS)}")
+        known, reader = READERS[name]
+        options[known] = reader(name, value)
+    _core.check_options(options)
+    return options

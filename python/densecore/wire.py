@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from densecore import _core
@@ -30,6 +30,9 @@ Thought: TypeAlias = "tuple[_core.Hidden, list[int], int | None, _core.Context, 
 Event: TypeAlias = tuple[int, str, list[int], str | None, list[Logprob]]
 """``(which prompt, text, ids, finish reason in its last event, one entry a token if asked for)``."""
 
+GenerateOptions: TypeAlias = dict[str, Any]
+"""Options of a generation as :mod:`densecore.options` reads them; what is left out is the engine's default."""
+
 Prefix: TypeAlias = "Prompt | _core.Context | None"
 """What comes before vectors."""
 KvPair: TypeAlias = "tuple[_core.Hidden, _core.Hidden]"
@@ -40,26 +43,6 @@ LossItem: TypeAlias = "tuple[Prefix, _core.Hidden, list[int], list[float] | None
 """``(prefix, vectors, targets, weights)``."""
 Loss: TypeAlias = "tuple[float, list[float], _core.Hidden | None, list[KvPair], Usage]"
 """``(loss, log-probabilities of the targets, gradient, gradients by keys and values, usage)``."""
-
-
-class GenerateOptions(TypedDict):
-    """Options of a generation; their ranges are the engine's to check."""
-
-    max_tokens: int
-    temperature: float
-    """0 takes the likeliest token."""
-    top_k: int
-    """0 for all."""
-    top_p: float
-    min_p: float
-    seeds: list[int]
-    """None, one for all prompts, or one a prompt."""
-    stop: list[str]
-    form: tuple[str, list[str], list[str], int | None] | None
-    """``("json" | "regex" | "choice" | "lark", texts, exits, stretch)``; of Lark the grammar, then its closers."""
-    logprobs: int | None
-    """Alternatives reported with each token; ``None`` reports nothing."""
-    ignore_eos: bool
 
 
 class ThinkOptions(TypedDict):

@@ -1,11 +1,11 @@
 //! A prefilled prefix in Python.
 
 use crate::enter::{CancelFlag, enter};
-use crate::model::{GenerateOptions, ThoughtTuple, thought};
+use crate::model::{PyOptions, ThoughtTuple, thought};
 use crate::prompt::PyPrompt;
 use crate::results::{GenerationTuple, ScoreTuple, generation, score};
 use crate::stream::Stream;
-use densecore::generate::{Cancel, Options};
+use densecore::generate::{Cancel, GenerateOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::{Mutex, PoisonError, TryLockError};
@@ -130,28 +130,22 @@ impl Context {
         &self,
         py: Python<'_>,
         prompt: Option<PyPrompt>,
-        options: GenerateOptions,
+        options: PyOptions,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<GenerationTuple> {
-        let (context, options) = (self.snapshot(), Options::from(options));
+        let context = self.snapshot();
         let answer = enter(py, cancel, |cancel| {
-            let options = Options { cancel: cancel.clone(), ..options };
+            let options = GenerateOptions { cancel: cancel.clone(), ..options.0 };
             context.generate(prompt.as_ref().map(|p| &p.0), &options, raw, &mut |_| {})
         })?;
         Ok(generation(answer))
     }
 
-    fn stream(
-        &self,
-        prompt: Option<PyPrompt>,
-        options: GenerateOptions,
-        raw: bool,
-        cancel: Option<&CancelFlag>,
-    ) -> Stream {
+    fn stream(&self, prompt: Option<PyPrompt>, options: PyOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
         let context = self.snapshot();
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
-        Stream::start(cancel, options.into(), move |options, each| {
+        Stream::start(cancel, options.0, move |options, each| {
             Ok(vec![context.generate(prompt.as_ref().map(|p| &p.0), options, raw, each)?])
         })
     }

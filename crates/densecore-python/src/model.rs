@@ -8,7 +8,7 @@ use crate::hidden::Hidden;
 use crate::prompt::{PyPrompt, prompts};
 use crate::results::{GenerationTuple, ScoreTuple, UsageTuple, generation, score, usage};
 use crate::stream::Stream;
-use densecore::generate::{Grammar, Options, Pooling, Sampling, Tap};
+use densecore::generate::{GenerateOptions, Pooling, Tap};
 use densecore::text::{Message, Special};
 use densecore::{Error, Limits, LoadOptions};
 use pyo3::prelude::*;
@@ -25,58 +25,21 @@ pub struct Model {
     pub inner: densecore::Model,
 }
 
-/// Options of a generation as keyword values.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-pub struct GenerateOptions {
-    max_tokens: usize,
-    temperature: f32,
-    top_k: usize,
-    top_p: f32,
-    min_p: f32,
-    seeds: Vec<u64>,
-    stop: Vec<String>,
-    form: Option<Form>,
-    logprobs: Option<usize>,
-    ignore_eos: bool,
-}
+/// Options of a generation, from a dictionary of those that are given.
+pub struct PyOptions(pub GenerateOptions);
 
-/// Kind, texts, exits and stretch of the front's forms.
-type Form = (String, Vec<String>, Vec<String>, Option<usize>);
+impl<'py> FromPyObject<'_, 'py> for PyOptions {
+    type Error = PyErr;
 
-/// The front knows four kinds.
-fn grammar((kind, mut texts, exits, stretch): Form) -> Option<Grammar> {
-    match (kind.as_str(), texts.len()) {
-        ("choice", _) => Some(Grammar::Choice(texts)),
-        ("json", 1) => texts.pop().map(Grammar::Json),
-        ("regex", 1) => texts.pop().map(Grammar::Regex),
-        ("lark", 1..) => {
-            let text = texts.remove(0);
-            Some(Grammar::Lark { text, closers: texts, exits, stretch })
-        }
-        _ => None,
-    }
-}
-
-impl From<GenerateOptions> for Options {
-    fn from(o: GenerateOptions) -> Self {
-        Self {
-            max_tokens: o.max_tokens,
-            sampling: Sampling { temperature: o.temperature, top_k: o.top_k, top_p: o.top_p, min_p: o.min_p },
-            seeds: o.seeds,
-            stop: o.stop,
-            form: o.form.and_then(grammar),
-            logprobs: o.logprobs,
-            ignore_eos: o.ignore_eos,
-            ..Self::default()
-        }
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(pythonize::depythonize(&object)?))
     }
 }
 
 /// Refuses options outside their ranges, before any work is started with them.
 #[pyfunction]
-pub fn check_options(py: Python<'_>, options: GenerateOptions) -> PyResult<()> {
-    quick(py, Options::from(options).check(&densecore::Limits::default()))
+pub fn check_options(py: Python<'_>, options: PyOptions) -> PyResult<()> {
+    quick(py, options.0.check(&densecore::Limits::default()))
 }
 
 #[pymethods]
@@ -245,23 +208,22 @@ impl Model {
         &self,
         py: Python<'_>,
         batch: Vec<PyPrompt>,
-        options: GenerateOptions,
+        options: PyOptions,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<GenerationTuple>> {
         let list = prompts(batch);
-        let options = Options::from(options);
         let answers = enter(py, cancel, |cancel| {
-            let options = Options { cancel: cancel.clone(), ..options };
+            let options = GenerateOptions { cancel: cancel.clone(), ..options.0 };
             self.inner.generate(&list, &options, raw, &mut |_| {})
         })?;
         Ok(answers.into_iter().map(generation).collect())
     }
 
-    fn stream(&self, batch: Vec<PyPrompt>, options: GenerateOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
+    fn stream(&self, batch: Vec<PyPrompt>, options: PyOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
         let (model, list) = (self.inner.clone(), prompts(batch));
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
-        Stream::start(cancel, options.into(), move |options, each| model.generate(&list, options, raw, each))
+        Stream::start(cancel, options.0, move |options, each| model.generate(&list, options, raw, each))
     }
 
     fn score(

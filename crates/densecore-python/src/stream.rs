@@ -2,7 +2,7 @@
 
 use crate::error::to_python;
 use crate::results::{GenerationTuple, LogprobTuple, generation, logprobs};
-use densecore::generate::{Cancel, Event, Generation, Options};
+use densecore::generate::{Cancel, Event, GenerateOptions, Generation};
 use densecore::{Error, Result};
 use pyo3::prelude::*;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -32,15 +32,15 @@ impl Stream {
     /// Starts `work` on a thread of its own.
     pub fn start(
         cancel: Cancel,
-        options: Options,
-        work: impl FnOnce(&Options, &mut dyn FnMut(&Event)) -> Result<Vec<Generation>> + Send + 'static,
+        options: GenerateOptions,
+        work: impl FnOnce(&GenerateOptions, &mut dyn FnMut(&Event)) -> Result<Vec<Generation>> + Send + 'static,
     ) -> Self {
         // Unbounded, for the events are no more than the answer's tokens, and the engine must not wait for a reader.
         let (sender, receiver) = channel();
         // Dropping the stream stops this answer, not everything its caller's request covers.
         let cancel = cancel.child();
         let stop = cancel.clone();
-        let options = Options { cancel: stop.clone(), ..options };
+        let options = GenerateOptions { cancel: stop.clone(), ..options };
         let failed = sender.clone();
         let started = std::thread::Builder::new().name("densecore-stream".into()).spawn(move || {
             let events = sender.clone();

@@ -3,7 +3,7 @@
 //! `DENSECORE_BENCH_MODEL=model.gguf cargo bench -p densecore`; without a model it says so and measures nothing.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use densecore::generate::{Cancel, Mode, Options, Prompt, Segment, Tap, Thinking};
+use densecore::generate::{Cancel, GenerateOptions, Mode, Prompt, Segment, Tap, Thinking};
 use densecore::{LoadOptions, Model};
 use std::path::Path;
 use std::time::Duration;
@@ -42,7 +42,7 @@ fn tokens_per_second(criterion: &mut Criterion) {
     let context = &contexts[0];
     let steps = 16;
     group.throughput(Throughput::Elements(steps as u64));
-    let options = Options { max_tokens: steps, ignore_eos: true, ..Options::default() };
+    let options = GenerateOptions { max_tokens: steps, ignore_eos: true, ..GenerateOptions::default() };
     group.bench_function("decode after 128", |b| b.iter(|| context.generate(None, &options, false, &mut |_| {})));
     for (name, mode) in [("mixture", Mode::Mixture), ("state", Mode::State), ("token", Mode::Token)] {
         let thinking = Thinking { steps, mode, temperature: 1.0, top_k: 10, stop: Vec::new(), ignore_eos: true };

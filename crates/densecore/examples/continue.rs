@@ -1,6 +1,6 @@
 //! Continues a text: `cargo run --release --example continue -- MODEL "Once upon a time"`.
 #![allow(clippy::print_stdout)]
-use densecore::generate::{Options, Prompt, Segment, Turn};
+use densecore::generate::{GenerateOptions, Prompt, Segment, Turn};
 use densecore::{LoadOptions, Model};
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ fn main() -> densecore::Result<()> {
     } else {
         Prompt::Plain(segments)
     };
-    let options = Options { max_tokens: 100, ..Options::default() };
+    let options = GenerateOptions { max_tokens: 100, ..GenerateOptions::default() };
     let answers = model.generate(&[prompt], &options, false, &mut |event| print!("{}", event.text))?;
     let usage = answers[0].usage;
     println!("\n{usage:?}: {:.1} tokens/s", usage.emitted_tokens as f64 / usage.seconds);

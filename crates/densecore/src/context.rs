@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::generate::prompt::Rows;
 use crate::generate::step::Sequence;
-use crate::generate::{Cancel, Event, Generation, Options, Prompt, Score, Thinking, Thought};
+use crate::generate::{Cancel, Event, GenerateOptions, Generation, Prompt, Score, Thinking, Thought};
 use crate::model::cache::Cache;
 use crate::vertex::Model;
 
@@ -116,7 +116,7 @@ impl Context {
     pub fn generate(
         &self,
         prompt: Option<&Prompt>,
-        options: &Options,
+        options: &GenerateOptions,
         raw: bool,
         each: &mut dyn FnMut(&Event),
     ) -> Result<Generation> {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from densecore import data
 from densecore.errors import ArgumentError, DenseCoreError
-from densecore.options import MODEL, count, measure
+from densecore.command import MODEL, count, measure
 
 if TYPE_CHECKING:
     from densecore.report import Journal, Prices

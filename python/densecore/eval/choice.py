@@ -15,7 +15,7 @@ from densecore.dspy import DenseLM
 from densecore.errors import ArgumentError
 from densecore.models import resolve
 from densecore.optimize.run import PROGRAM
-from densecore.options import MODEL
+from densecore.command import MODEL
 from densecore.programs import lms
 from densecore.programs.saved import digest
 from densecore.programs.task import Task, task_of

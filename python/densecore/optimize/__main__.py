@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from densecore.errors import ArgumentError, DenseCoreError
-from densecore.options import MODEL, count, measure
+from densecore.command import MODEL, count, measure
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _EPILOG = """\

@@ -2,6 +2,7 @@
 pub mod answer;
 pub mod cancel;
 pub mod grammar;
+pub mod options;
 pub mod prompt;
 pub mod sampler;
 pub mod score;
@@ -12,9 +13,10 @@ pub mod think;
 pub mod usage;
 pub mod writer;
 
-pub use answer::{Generation, Options};
+pub use answer::Generation;
 pub use cancel::Cancel;
 pub use grammar::Grammar;
+pub use options::GenerateOptions;
 pub use prompt::{Prompt, Segment, Turn};
 pub use sampler::Sampling;
 pub use score::Score;

@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Result};
 use densecore_kernels::vector;
+use serde::Deserialize;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// How a token is drawn. Temperature 0 takes the most likely one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
 pub struct Sampling {
     /// Divides the logits; 0 means greedy.
     pub temperature: f32,

@@ -2,7 +2,7 @@
 
 use crate::tiny::{BLOCK, Random, Tiny};
 use crate::{prompt, tokens, watched};
-use densecore::generate::{Cancel, Finish, Generation, Options, Prompt, Tap};
+use densecore::generate::{Cancel, Finish, GenerateOptions, Generation, Prompt, Tap};
 use densecore::{Error, Limits, Model, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -50,7 +50,7 @@ fn overloaded<T>(result: Result<T>, parts: &[&str]) {
     }
 }
 
-fn one(model: &Model, ids: &[u32], options: &Options) -> Result<Generation> {
+fn one(model: &Model, ids: &[u32], options: &GenerateOptions) -> Result<Generation> {
     Ok(model.generate(&[prompt(ids)], options, false, &mut |_| {})?.pop().unwrap())
 }
 
@@ -81,7 +81,7 @@ fn past_the_bounds_of_the_line_a_call_is_refused() {
         for _ in 0..2 {
             let (model, ids, cancel, tell) = (model.clone(), ids.clone(), cancel.clone(), tell.clone());
             std::thread::spawn(move || {
-                let _ = tell.send(one(&model, &ids, &Options { cancel, ..tokens(2) }));
+                let _ = tell.send(one(&model, &ids, &GenerateOptions { cancel, ..tokens(2) }));
             });
         }
         overloaded(told.recv().unwrap(), &["1 callers wait already", "queue"]);
@@ -217,7 +217,7 @@ fn callers_that_begin_alike_compute_the_beginning_once() {
         let cancel = Cancel::default();
         cancel.cancel();
         let fresh = random.ids(400);
-        assert_eq!(one(&model, &fresh, &Options { cancel, ..tokens(5) }).unwrap().finish, Finish::Cancelled);
+        assert_eq!(one(&model, &fresh, &GenerateOptions { cancel, ..tokens(5) }).unwrap().finish, Finish::Cancelled);
         assert_eq!(one(&model, &fresh, &tokens(5)).unwrap().ids, one(&wide, &fresh, &tokens(5)).unwrap().ids);
     });
 }

@@ -7,7 +7,7 @@ mod line;
 mod random;
 mod tiny;
 
-use densecore::generate::{Options, Prompt, Segment};
+use densecore::generate::{GenerateOptions, Prompt, Segment};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ fn prompt(ids: &[u32]) -> Prompt {
 }
 
 /// Exactly `count` tokens, the likeliest.
-fn tokens(count: usize) -> Options {
-    Options { max_tokens: count, ignore_eos: true, ..Options::default() }
+fn tokens(count: usize) -> GenerateOptions {
+    GenerateOptions { max_tokens: count, ignore_eos: true, ..GenerateOptions::default() }
 }
 
 /// Runs `work` on a thread of its own; a test that hangs fails with `what` rather than with the patience of whoever

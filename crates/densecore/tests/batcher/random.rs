@@ -3,7 +3,9 @@
 
 use crate::tiny::{BLOCK, CONTEXT, Random, Tiny};
 use crate::{prompt, tokens, watched};
-use densecore::generate::{Cancel, Event, Finish, Generation, Mode, Options, Pooling, Prompt, Sampling, Tap, Thinking};
+use densecore::generate::{
+    Cancel, Event, Finish, GenerateOptions, Generation, Mode, Pooling, Prompt, Sampling, Tap, Thinking,
+};
 use densecore::{Error, Limits, Model, Result};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -147,13 +149,13 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
     let bits = |floats: &[f32]| floats.iter().map(|f| f.to_bits()).collect::<Vec<_>>();
     match work {
         Work::Generate { prompts, max_tokens, temperature, seed, ignore_eos } => {
-            let options = Options {
+            let options = GenerateOptions {
                 max_tokens: *max_tokens,
                 sampling: Sampling { temperature: *temperature, ..Sampling::default() },
                 seeds: (0..prompts.len() as u64).map(|i| seed.wrapping_add(i)).collect(),
                 ignore_eos: *ignore_eos,
                 cancel: cancel.clone(),
-                ..Options::default()
+                ..GenerateOptions::default()
             };
             let prompts: Vec<Prompt> = prompts.iter().map(|ids| prompt(ids)).collect();
             let mut told = Told::new(prompts.len());
@@ -178,7 +180,7 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
             Ok(states.iter().map(|h| (bits(&h.to_vec()), None)).collect())
         }
         Work::Fork { trunk, more, question, steps, cut, max_tokens } => {
-            let options = Options { cancel: cancel.clone(), ..tokens(*max_tokens) };
+            let options = GenerateOptions { cancel: cancel.clone(), ..tokens(*max_tokens) };
             let mut all = Vec::new();
             let mut context = model.prefill(&[prompt(trunk)], false, cancel)?.pop().unwrap();
             let mut fork = context.clone();
