@@ -275,7 +275,7 @@ class Context:
 
     def generate(
         self, prompt: wire.Prompt | None, options: wire.GenerateOptions, raw: bool, cancel: CancelFlag | None
-    ) -> wire.Generation:
+    ) -> list[wire.Generation]:
         """Continue a snapshot."""
 
     def stream(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from densecore import _core, results
 from densecore.arguments import Cancel, flag, think_options, whole
@@ -11,7 +11,7 @@ from densecore.errors import StorageError
 from densecore.hidden import Hidden
 from densecore.options import read as read_options
 from densecore.prompt import one
-from densecore.results import Generation, Score, Thought
+from densecore.results import Score, Thought
 from densecore.stream import Stream
 
 if TYPE_CHECKING:
@@ -75,11 +75,12 @@ class Context:
         raw: bool = False,
         cancel: Cancel | None = None,
         **options: Unpack[GenerateOptions],
-    ) -> Generation:
+    ) -> Any:
         """Continue, after ``prompt`` if one is given; see :meth:`densecore.Model.generate`."""
         engine, logprobs = read_options(options), options.get("logprobs") is not None
         more = None if prompt is None else one(prompt, self._model)
-        return results.generation(self._core.generate(more, engine, raw, flag(cancel)), logprobs)
+        found = self._core.generate(more, engine, raw, flag(cancel))
+        return results.alone(results.generations(found, logprobs, options.get("n", 1))[0])
 
     def stream(
         self,
@@ -92,7 +93,7 @@ class Context:
         """The same, piece by piece."""
         engine, logprobs = read_options(options), options.get("logprobs") is not None
         more = None if prompt is None else one(prompt, self._model)
-        return Stream(self._core.stream(more, engine, raw, flag(cancel)), False, logprobs)
+        return Stream(self._core.stream(more, engine, raw, flag(cancel)), False, logprobs, options.get("n", 1))
 
     def score(self, target: Target, *, top: int = 0, cancel: Cancel | None = None) -> Score:
         """Log-probabilities of ``target`` (text or ids) as the continuation."""

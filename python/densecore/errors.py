@@ -106,6 +106,10 @@ class OverloadedError(DenseCoreError, RuntimeError):
     """Others hold the room in the key-value cache that a call needs, and waiting (longer) is not allowed or no use."""
 
 
+class NumericError(DenseCoreError, ArithmeticError):
+    """The model computed NaN or infinity for a sequence, or a key or value too large for its storage."""
+
+
 class GenerationCancelled(DenseCoreError, RuntimeError):
     """The caller cancelled."""
 

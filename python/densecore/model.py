@@ -296,16 +296,18 @@ class Model:
             raw: Let vectors of other spaces in.
             cancel: Stops the call; what was written so far is returned.
             options: How to generate, see :class:`densecore.GenerateOptions`: ``max_tokens``, ``temperature``, ``top_k``,
-                ``top_p``, ``min_p``, ``seed``, ``stop``, ``form``, ``logprobs``, ``ignore_eos``.
+                ``top_p``, ``min_p``, ``repetition_penalty``, ``presence_penalty``, ``frequency_penalty``, ``logit_bias``,
+                ``min_tokens``, ``n``, ``seed``, ``stop``, ``stop_token_ids``, ``form``, ``logprobs``, ``ignore_eos``.
 
         Returns:
-            A :class:`Generation`, or a list of them for a list of prompts.
+            A :class:`Generation`, or a list of them for a list of prompts; with ``n`` above 1 a list of ``n`` a prompt. Of
+            several answers one that fails for itself alone (its numbers went wrong, say) carries its error, and the others are whole.
         """
         engine, logprobs = read_options(options), options.get("logprobs") is not None
         rows, many = read(prompt, self)
         found = self._core.generate(rows, engine, raw, flag(cancel))
-        answers: list[Generation] = [results.generation(g, logprobs) for g in found]
-        return answers if many else answers[0]
+        answers = results.generations(found, logprobs, options.get("n", 1))
+        return answers if many else results.alone(answers[0])
 
     def stream(
         self,
@@ -318,7 +320,7 @@ class Model:
         """The same, piece by piece."""
         engine, logprobs = read_options(options), options.get("logprobs") is not None
         rows, many = read(prompt, self)
-        return Stream(self._core.stream(rows, engine, raw, flag(cancel)), many, logprobs)
+        return Stream(self._core.stream(rows, engine, raw, flag(cancel)), many, logprobs, options.get("n", 1))
 
     @overload
     def score(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,13 +56,16 @@ class Generation:
     ids: list[int]
     """The ending token included."""
     finish_reason: str
-    """``"stop"``, ``"length"`` (it used up its tokens; a form was closed in time, or could have gone on) or ``"cancelled"``."""
+    """``"stop"``, ``"length"`` (it used up its tokens; a form was closed in time, or could have gone on), ``"cancelled"``, or
+    ``"error"``: of several answers one that could not go on, with its :attr:`error`; a lone answer raises it instead."""
     logprobs: list[TokenLogprob] | None
     """Per token, if asked for."""
     usage: Usage
     shortened: int = 0
     """Texts of its form that were ended so that what follows has room (``Lark(stretch=)``), at the best place found, where
     the model would sooner have gone on. Such an answer is whole, and its finish reason ``"stop"``."""
+    error: Exception | None = None
+    """Why it ended, where its finish reason is ``"error"``; the text is what was written until then."""
 
     def __str__(self) -> str:
         return self.text
@@ -78,7 +81,7 @@ class Event:
     finish_reason: str | None = None
     """Set in a prompt's last event."""
     index: int = 0
-    """Which prompt of the list it belongs to."""
+    """Which prompt of the list it belongs to; with ``n``, which answer, counted over all prompts."""
     logprobs: list[TokenLogprob] | None = None
     """One for each of ``ids``, if asked for."""
 
@@ -141,8 +144,21 @@ def logprobs(raw: list[wire.Logprob]) -> list[TokenLogprob]:
 
 def generation(raw: wire.Generation, with_logprobs: bool) -> Generation:
     """Name an answer's parts."""
-    text, ids, finish, tokens, counts, shortened = raw
-    return Generation(text, ids, finish, logprobs(tokens) if with_logprobs else None, usage(counts), shortened)
+    text, ids, finish, tokens, counts, shortened, error = raw
+    return Generation(text, ids, finish, logprobs(tokens) if with_logprobs else None, usage(counts), shortened, error)
+
+
+def generations(raw: list[wire.Generation], with_logprobs: bool, n: int) -> list[Any]:
+    """One answer a prompt, or ``n`` of them a prompt."""
+    found = [generation(g, with_logprobs) for g in raw]
+    return found if n == 1 else [found[i : i + n] for i in range(0, len(found), n)]
+
+
+def alone(answer: Any) -> Any:
+    """The answers to a lone prompt: a lone one raises its error."""
+    if isinstance(answer, Generation) and answer.error is not None:
+        raise answer.error
+    return answer
 
 
 def score(raw: wire.Score) -> Score:

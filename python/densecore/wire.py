@@ -21,8 +21,8 @@ Usage: TypeAlias = tuple[int, int, int, int, int, int, float, float]
 seconds waited)``."""
 Logprob: TypeAlias = tuple[int, float, list[tuple[int, float]]]
 """``(id, its log-probability, [(id, log-probability)] of the likeliest)``."""
-Generation: TypeAlias = tuple[str, list[int], str, list[Logprob], Usage, int]
-"""``(text, ids, "stop" | "length" | "cancelled", one entry a token if asked for, usage, texts shortened)``."""
+Generation: TypeAlias = tuple[str, list[int], str, list[Logprob], Usage, int, "Exception | None"]
+"""``(text, ids, "stop" | "length" | "cancelled" | "error", one entry a token if asked for, usage, texts shortened, error)``."""
 Score: TypeAlias = tuple[list[Logprob], Usage]
 """``(one entry a target token, usage)``."""
 Thought: TypeAlias = "tuple[_core.Hidden, list[int], int | None, _core.Context, Usage]"

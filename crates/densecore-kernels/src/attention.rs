@@ -31,6 +31,16 @@ impl CacheFormat {
             Self::F16 => 2,
         }
     }
+
+    /// Whether it can hold all these numbers: none is NaN, infinite or, as f16, beyond what rounds to its largest one.
+    pub fn holds(self, numbers: &[f32]) -> bool {
+        let most = match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => 65_519.0,
+        };
+        // No early exit, so that it vectorises; NaN compares false.
+        numbers.iter().fold(true, |all, v| all & (v.abs() <= most))
+    }
 }
 
 /// Keys and values of one head over 64 positions, as raw numbers of the cache's format.

@@ -5,6 +5,8 @@
 use crate::cpu::tiered;
 
 const LANES: usize = 16;
+/// Values whose sum is taken in single precision; such sums are added in double precision.
+const SUMMED: usize = 256;
 
 /// The sum of `f(i)` lane by lane, then over the lanes in order.
 #[inline(always)]
@@ -168,26 +170,65 @@ pub fn argmax(x: &[f32]) -> usize {
 }
 
 tiered! {
-    /// `out = e^(x - shift)`, and the sum of it in double precision.
-    pub fn exp_shifted(x: &[f32], shift: f32, out: &mut [f32]) -> f64 = exp_shifted_body
+    /// `out = e^(scale * (x - shift))`, and the sum of it in double precision.
+    pub fn exp_shifted(x: &[f32], shift: f32, scale: f32, out: &mut [f32]) -> f64 = exp_shifted_body
 }
 #[inline(always)]
-fn exp_shifted_body(x: &[f32], shift: f32, out: &mut [f32]) -> f64 {
+fn exp_shifted_body(x: &[f32], shift: f32, scale: f32, out: &mut [f32]) -> f64 {
     let mut total = 0f64;
-    for (x, out) in x.chunks(256).zip(out.chunks_mut(256)) {
+    for (x, out) in x.chunks(SUMMED).zip(out.chunks_mut(SUMMED)) {
         for (o, x) in out.iter_mut().zip(x) {
-            *o = exp(x - shift);
+            *o = exp(scale * (x - shift));
         }
         total += f64::from(lane_sum(out.len(), |i| out[i]));
     }
     total
 }
 
+tiered! {
+    /// The first place up to which `weights`, added as [`exp_shifted`] adds them, exceed `target`; the last place with a
+    /// weight if they never do.
+    pub fn place_of(weights: &[f32], target: f64) -> usize = place_of_body
+}
+#[inline(always)]
+fn place_of_body(weights: &[f32], target: f64) -> usize {
+    let (mut before, mut last) = (0f64, 0);
+    for (c, part) in weights.chunks(SUMMED).enumerate() {
+        let sum = f64::from(lane_sum(part.len(), |i| part[i]));
+        if sum <= 0.0 {
+            continue;
+        }
+        let mut reached = before;
+        if before + sum > target {
+            for (i, &weight) in part.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+                (reached, last) = (reached + f64::from(weight), c * SUMMED + i);
+                if reached > target {
+                    break;
+                }
+            }
+            return last;
+        }
+        last = c * SUMMED + part.iter().rposition(|w| *w > 0.0).unwrap_or(0);
+        before += sum;
+    }
+    last
+}
+
+tiered! {
+    /// Whether no value is NaN or infinite.
+    pub fn is_finite(x: &[f32]) -> bool = is_finite_body
+}
+#[inline(always)]
+fn is_finite_body(x: &[f32]) -> bool {
+    // x * 0 is NaN for those alone.
+    lane_sum(x.len(), |i| x[i] * 0.0) == 0.0
+}
+
 /// log(sum(e^x)).
 pub fn log_sum_exp(x: &[f32], scratch: &mut Vec<f32>) -> f32 {
     scratch.resize(x.len(), 0.0);
     let largest = max(x);
-    (exp_shifted(x, largest, scratch).ln() + f64::from(largest)) as f32
+    (exp_shifted(x, largest, 1.0, scratch).ln() + f64::from(largest)) as f32
 }
 
 #[cfg(test)]
@@ -219,5 +260,31 @@ mod tests {
         }
         assert_eq!(argmax(&[1.0, 5.0, 5.0, f32::NAN]), 1);
         assert_eq!(argmax(&[]), 0);
+    }
+
+    #[test]
+    fn places_follow_the_running_sum() {
+        let weights: Vec<f32> = (0..1000).map(|i| if i % 3 == 0 { 0.0 } else { (i % 7) as f32 }).collect();
+        let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+        let mut reached = 0.0;
+        for (place, &weight) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+            assert_eq!(place_of(&weights, reached), place);
+            assert_eq!(place_of(&weights, reached + f64::from(weight) * 0.99), place);
+            reached += f64::from(weight);
+        }
+        assert_eq!(place_of(&weights, total), 998);
+    }
+
+    #[test]
+    fn every_value_that_is_not_finite_is_seen() {
+        let x = vec![1.5f32; 77];
+        assert!(is_finite(&x) && is_finite(&[]) && is_finite(&[f32::MAX, f32::MIN, -0.0]));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for i in 0..x.len() {
+                let mut x = x.clone();
+                x[i] = bad;
+                assert!(!is_finite(&x), "{bad} at {i}");
+            }
+        }
     }
 }

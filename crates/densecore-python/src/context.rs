@@ -133,20 +133,20 @@ impl Context {
         options: PyOptions,
         raw: bool,
         cancel: Option<&CancelFlag>,
-    ) -> PyResult<GenerationTuple> {
+    ) -> PyResult<Vec<GenerationTuple>> {
         let context = self.snapshot();
-        let answer = enter(py, cancel, |cancel| {
+        let answers = enter(py, cancel, |cancel| {
             let options = GenerateOptions { cancel: cancel.clone(), ..options.0 };
             context.generate(prompt.as_ref().map(|p| &p.0), &options, raw, &mut |_| {})
         })?;
-        Ok(generation(answer))
+        Ok(answers.into_iter().map(|g| generation(py, g)).collect())
     }
 
     fn stream(&self, prompt: Option<PyPrompt>, options: PyOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
         let context = self.snapshot();
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
         Stream::start(cancel, options.0, move |options, each| {
-            Ok(vec![context.generate(prompt.as_ref().map(|p| &p.0), options, raw, each)?])
+            context.generate(prompt.as_ref().map(|p| &p.0), options, raw, each)
         })
     }
 

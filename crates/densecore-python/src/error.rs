@@ -24,6 +24,7 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Memory { .. } => "InsufficientMemoryError",
         Error::Limit { .. } => "LimitError",
         Error::Overloaded { .. } => "OverloadedError",
+        Error::Numeric(_) => "NumericError",
         Error::Cancelled => "GenerationCancelled",
         Error::Fork { .. } => "ForkError",
         Error::Backend(_) => "BackendError",

@@ -217,7 +217,7 @@ impl Model {
             let options = GenerateOptions { cancel: cancel.clone(), ..options.0 };
             self.inner.generate(&list, &options, raw, &mut |_| {})
         })?;
-        Ok(answers.into_iter().map(generation).collect())
+        Ok(answers.into_iter().map(|g| generation(py, g)).collect())
     }
 
     fn stream(&self, batch: Vec<PyPrompt>, options: PyOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {

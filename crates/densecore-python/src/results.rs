@@ -1,10 +1,12 @@
 //! Results as tuples; the Python front gives them names.
 
+use crate::error::to_python;
 use densecore::generate::{Generation, Score, TokenLogprob, Usage};
+use pyo3::prelude::*;
 
 pub type UsageTuple = (usize, usize, usize, usize, usize, usize, f64, f64);
 pub type LogprobTuple = (u32, f32, Vec<(u32, f32)>);
-pub type GenerationTuple = (String, Vec<u32>, &'static str, Vec<LogprobTuple>, UsageTuple, usize);
+pub type GenerationTuple = (String, Vec<u32>, &'static str, Vec<LogprobTuple>, UsageTuple, usize, Option<PyErr>);
 pub type ScoreTuple = (Vec<LogprobTuple>, UsageTuple);
 
 pub fn usage(u: Usage) -> UsageTuple {
@@ -24,8 +26,9 @@ pub fn logprobs(list: Vec<TokenLogprob>) -> Vec<LogprobTuple> {
     list.into_iter().map(|t| (t.id, t.logprob, t.top)).collect()
 }
 
-pub fn generation(g: Generation) -> GenerationTuple {
-    (g.text, g.ids, g.finish.name(), logprobs(g.logprobs), usage(g.usage), g.shortened)
+pub fn generation(py: Python<'_>, g: Generation) -> GenerationTuple {
+    let error = g.error.map(|error| to_python(py, &error));
+    (g.text, g.ids, g.finish.name(), logprobs(g.logprobs), usage(g.usage), g.shortened, error)
 }
 
 pub fn score(s: Score) -> ScoreTuple {

@@ -18,7 +18,7 @@ enum Message {
 
 struct State {
     receiver: Receiver<Message>,
-    results: Option<Vec<GenerationTuple>>,
+    results: Option<Vec<Generation>>,
 }
 
 /// An iterator of `(index, text, ids, finish, logprobs)`. Dropping it cancels the answer.
@@ -88,7 +88,7 @@ impl Stream {
                 }
                 Ok(Message::Done(Ok(list))) => {
                     let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                    state.results = Some(list.into_iter().map(generation).collect());
+                    state.results = Some(list);
                     return Ok(None);
                 }
                 Ok(Message::Done(Err(error))) => return Err(to_python(py, &error)),
@@ -109,7 +109,8 @@ impl Stream {
     }
 
     /// The finished answers, once the iterator has ended.
-    fn results(&self) -> Option<Vec<GenerationTuple>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).results.clone()
+    fn results(&self, py: Python<'_>) -> Option<Vec<GenerationTuple>> {
+        let results = self.state.lock().unwrap_or_else(PoisonError::into_inner).results.clone();
+        Some(results?.into_iter().map(|g| generation(py, g)).collect())
     }
 }

@@ -112,17 +112,28 @@ impl Context {
         Ok(Sequence::after(cache, rows, self.last.clone()))
     }
 
-    /// Continues, leaving this context as it is.
+    /// Continues `options.n` times, leaving this context as it is.
     pub fn generate(
         &self,
         prompt: Option<&Prompt>,
         options: &GenerateOptions,
         raw: bool,
         each: &mut dyn FnMut(&Event),
-    ) -> Result<Generation> {
-        let call = self.model.enter(1, &options.cancel)?;
-        let mut all = self.model.answer(call, vec![self.sequence(prompt, raw)?], options, each)?;
-        all.pop().ok_or_else(|| Error::Internal("no generation came back".into()))
+    ) -> Result<Vec<Generation>> {
+        options.check_for(&self.model, 1)?;
+        let call = self.model.enter(options.n, &options.cancel)?;
+        let sequences = (0..options.n).map(|_| self.sequence(prompt, raw)).collect::<Result<_>>()?;
+        let past = match &self.history {
+            Some(history) => history.clone(),
+            None if options.penalties.looks_back() => {
+                return Err(Error::State(
+                    "repetition_penalty counts the tokens read so far, which an imported context does not know; leave it out"
+                        .into(),
+                ));
+            }
+            None => Rows::default(),
+        };
+        self.model.answer(call, sequences, &past, options, each)
     }
 
     /// Scores a continuation, leaving this context as it is.

@@ -162,6 +162,11 @@ pub enum Error {
         /// Why it waits no longer, and what to do.
         why: String,
     },
+    /// The model computed NaN or infinity, or a key or value too large for its storage.
+    #[error(
+        "the numbers of this sequence went wrong: {0}; check the model's file with `python -m densecore.models verify`, and load with kv=\"f32\" if a key or value was too large"
+    )]
+    Numeric(String),
     /// The caller cancelled.
     #[error("cancelled by the caller")]
     Cancelled,

@@ -118,6 +118,11 @@ impl Model {
         for l in 0..c.layers {
             let (keys, values) = (floats(&format!("keys.{l}"), &shape)?, floats(&format!("values.{l}"), &shape)?);
             cache.write(l, &by_position(&keys, shape), &by_position(&values, shape))?;
+            if let Some((layer, position)) = cache.damage() {
+                return Err(bad(format!(
+                    "a key or value of position {position} in layer {layer} is beyond what f16 holds; load the model with kv=\"f32\""
+                )));
+            }
         }
         cache.advance(t);
         Ok(Context::imported(self.clone(), sequence.cache, last))

@@ -51,6 +51,10 @@ pub struct Limits {
     pub stops: usize,
     /// Length of one stop string (bytes).
     pub stop_bytes: usize,
+    /// Tokens that one call may bias, or name as ends (tokens).
+    pub token_list: usize,
+    /// Forms kept compiled for further calls (forms). Each takes some megabytes.
+    pub forms: usize,
     /// Alternatives reported per position (tokens).
     pub top: usize,
     /// Callers that may wait for room in the key-value cache at once (callers). More threads than anybody should have.
@@ -85,6 +89,8 @@ impl Default for Limits {
             segments: 4_096,
             stops: 64,
             stop_bytes: 1_024,
+            token_list: 16_384,
+            forms: 32,
             top: 1_024,
             queue: 256,
             queue_wait: Duration::from_secs(60),

@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::generate::forms::Forms;
 use crate::generate::grammar::Grammars;
 use crate::generate::step::Sequence;
 use crate::generate::{Cancel, Prompt, Thinking, Thought};
@@ -20,7 +21,7 @@ use crate::weights::{Role, Weights};
 use densecore_kernels::Pool;
 pub use densecore_kernels::attention::CacheFormat;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
@@ -64,8 +65,7 @@ struct Inner {
     process: u32,
     geometry: Arc<Geometry>,
     meeting: Meeting,
-    /// Made when the first form is asked for: it takes a moment for a large vocabulary.
-    grammars: OnceLock<Grammars>,
+    forms: Arc<Forms>,
     keeps_prefixes: bool,
     exact: bool,
 }
@@ -151,6 +151,10 @@ impl Model {
         let mut ends: Vec<u32> = decoder.config.eos.iter().chain(tokenizer.eos()).copied().collect();
         ends.sort_unstable();
         ends.dedup();
+        let forms = {
+            let (tokenizer, vocab, ends) = (tokenizer.clone(), decoder.config.vocab, ends.clone());
+            Forms::new(limits.forms, Box::new(move || Grammars::new(&tokenizer, vocab, &ends)))
+        };
         Ok(Self(Arc::new(Inner {
             tokenizer,
             template,
@@ -161,7 +165,7 @@ impl Model {
             process: std::process::id(),
             geometry: Arc::new(geometry),
             meeting: Meeting::default(),
-            grammars: OnceLock::new(),
+            forms,
             keeps_prefixes: prefixes > 0,
             exact: options.exact,
             decoder,
@@ -253,12 +257,8 @@ impl Model {
         &self.0.meeting
     }
 
-    pub(crate) fn grammars(&self) -> Result<&Grammars> {
-        if let Some(made) = self.0.grammars.get() {
-            return Ok(made);
-        }
-        let made = Grammars::new(&self.0.tokenizer, self.config().vocab, &self.0.ends)?;
-        Ok(self.0.grammars.get_or_init(|| made))
+    pub(crate) fn forms(&self) -> &Arc<Forms> {
+        &self.0.forms
     }
 
     pub(crate) fn keeps_prefixes(&self) -> bool {

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densecore import data
-from densecore.errors import ArgumentError, DenseCoreError
 from densecore.command import MODEL, count, measure
+from densecore.errors import ArgumentError, DenseCoreError
 
 if TYPE_CHECKING:
     from densecore.report import Journal, Prices

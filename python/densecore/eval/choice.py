@@ -11,11 +11,11 @@ from typing import Any
 import dspy
 
 from densecore import programs
+from densecore.command import MODEL
 from densecore.dspy import DenseLM
 from densecore.errors import ArgumentError
 from densecore.models import resolve
 from densecore.optimize.run import PROGRAM
-from densecore.command import MODEL
 from densecore.programs import lms
 from densecore.programs.saved import digest
 from densecore.programs.task import Task, task_of

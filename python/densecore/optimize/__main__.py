@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from densecore.errors import ArgumentError, DenseCoreError
 from densecore.command import MODEL, count, measure
+from densecore.errors import ArgumentError, DenseCoreError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _EPILOG = """\

@@ -5,10 +5,11 @@ use super::options::GenerateOptions;
 use super::prompt::{Prompt, Rows};
 use super::step::Sequence;
 use super::usage::Usage;
-use super::writer::{Event, Finish, TokenLogprob, Writer};
+use super::writer::{DrawSpace, Event, Finish, TokenLogprob, Writer};
 use crate::error::{Error, Result};
 use crate::pool::call::Call;
 use crate::vertex::Model;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// An answer.
@@ -24,12 +25,45 @@ pub struct Generation {
     pub shortened: usize,
     /// Per token, if asked for.
     pub logprobs: Vec<TokenLogprob>,
+    /// Why it failed, if it did; answers beside it go on.
+    pub error: Option<Arc<Error>>,
     /// What it cost.
     pub usage: Usage,
 }
 
+/// Rows of logits that are in memory at once: one is 0.6 MB for a Qwen vocabulary.
+const LOGIT_ROWS: usize = 32;
+
+/// One answer on its way.
+struct Answer {
+    writer: Writer,
+    usage: Usage,
+    /// What its sequence has read since its beginning; a context's own past is not known here.
+    read: Option<Rows>,
+}
+
+impl Answer {
+    fn finish(self, sequence: &Sequence) -> Generation {
+        let (w, mut usage) = (self.writer, self.usage);
+        usage.emitted_tokens = w.ids.len();
+        usage.positions = sequence.computed;
+        usage.cached_positions += sequence.found;
+        usage.waited_seconds = if sequence.is_admitted() { sequence.waited() } else { usage.seconds };
+        Generation {
+            shortened: w.form.as_ref().map_or(0, Form::shortened),
+            text: w.text,
+            ids: w.ids,
+            finish: w.finish.unwrap_or(Finish::Length),
+            logprobs: w.logprobs,
+            error: w.error,
+            usage,
+        }
+    }
+}
+
 impl Model {
-    /// Continues each prompt. `raw` lets vectors of any space and model in.
+    /// Continues each prompt, `options.n` times. `raw` lets vectors of any space and model in. A sequence that fails for
+    /// itself alone has its error in its answer, and the others theirs.
     pub fn generate(
         &self,
         prompts: &[Prompt],
@@ -37,98 +71,107 @@ impl Model {
         raw: bool,
         each: &mut dyn FnMut(&Event),
     ) -> Result<Vec<Generation>> {
-        let call = self.enter(prompts.len(), &options.cancel)?;
+        options.check_for(self, prompts.len())?;
+        let call = self.enter(prompts.len().saturating_mul(options.n), &options.cancel)?;
         let rows = self.all_rows(prompts, raw)?;
-        let sequences = rows.into_iter().map(|rows| self.begin(rows)).collect();
-        self.answer(call, sequences, options, each)
+        let sequences = rows.iter().flat_map(|rows| (0..options.n).map(|_| self.begin(rows.clone()))).collect();
+        self.answer(call, sequences, &Rows::default(), options, each)
     }
 
-    /// Continues sequences, which may hold a context already.
+    /// Continues sequences, which may hold a context of which `past` is known already.
     pub(crate) fn answer(
         &self,
         mut call: Call<'_>,
         mut sequences: Vec<Sequence>,
+        past: &Rows,
         options: &GenerateOptions,
         each: &mut dyn FnMut(&Event),
     ) -> Result<Vec<Generation>> {
         let _span = tracing::info_span!("generate", sequences = sequences.len()).entered();
-        options.check(self.limits())?;
-        if options.seeds.len() > 1 && options.seeds.len() != sequences.len() {
-            let remedy = format!("give one, or one for each of the {} prompts", sequences.len());
-            return Err(Error::argument("seed", format!("{} seeds", options.seeds.len()), remedy));
-        }
         let start = Instant::now();
-        let mut usages: Vec<Usage> = Vec::new();
-        for s in &mut sequences {
+        let form = options.form.as_ref().map(|form| self.forms().get(form, &options.cancel)).transpose()?;
+        let mut answers: Vec<Answer> = Vec::new();
+        for (i, s) in sequences.iter_mut().enumerate() {
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
+            let prompt = past.token_ids().chain(s.rows.token_ids());
+            let writer = options.writer(self, i, form.as_deref(), prompt)?;
             // The last token is written without being read again.
             self.expect(s, options.max_tokens - 1)?;
-            usages.push(Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() });
+            let usage = Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() };
+            let read = (s.cache.len() == s.done).then(|| s.rows.clone());
+            answers.push(Answer { writer, usage, read });
         }
-        let mut writers: Vec<Writer> = (0..sequences.len()).map(|i| options.writer(self, i)).collect::<Result<_>>()?;
-        // What a sequence has read since its beginning; a context's own past is not known here.
-        let mut read: Vec<Option<Rows>> =
-            sequences.iter().map(|s| (s.cache.len() == s.done).then(|| s.rows.clone())).collect();
-        let mut scratch = Vec::new();
-        let vocab = self.config().vocab;
-        let mut work = || -> Result<()> {
-            while !sequences.iter().all(Sequence::is_over) {
-                call.admit(&mut sequences)?;
-                let ready: Vec<usize> =
-                    (0..sequences.len()).filter(|&i| sequences[i].at_work() && sequences[i].pending() == 0).collect();
-                // Some at a time: a row of logits is 0.6 MB for a Qwen vocabulary.
-                for part in ready.chunks(32) {
-                    let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
-                    let logits = self.last_logits(&mut call, &last)?;
-                    for (&i, logits) in part.iter().zip(logits.chunks_exact(vocab)) {
-                        let event = writers[i].draw(logits, &mut scratch)?;
-                        each(&event);
-                        if writers[i].finish.is_some() {
-                            usages[i].seconds = start.elapsed().as_secs_f64();
-                            if let Some(read) = read[i].take() {
-                                self.remember(&sequences[i].cache, &read);
-                            }
-                            sequences[i].retire();
-                        } else {
-                            if let Some(read) = &mut read[i] {
-                                read.append(&Rows::ids(event.ids.clone()));
-                            }
-                            sequences[i].feed(Rows::ids(event.ids));
-                        }
-                    }
-                }
-                self.step(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
-            }
-            Ok(())
-        };
-        match work() {
+        match self.write(&mut call, &mut sequences, &mut answers, start, each) {
             // What was written until then is kept.
             Err(Error::Cancelled) if !options.cancel.is_interrupted() => {
-                for (writer, usage) in writers.iter_mut().zip(&mut usages).filter(|(w, _)| w.finish.is_none()) {
-                    each(&writer.end(Finish::Cancelled, Vec::new()));
-                    usage.seconds = start.elapsed().as_secs_f64();
+                for answer in answers.iter_mut().filter(|a| a.writer.finish.is_none()) {
+                    each(&answer.writer.end(Finish::Cancelled, Vec::new()));
+                    answer.usage.seconds = start.elapsed().as_secs_f64();
                 }
             }
             other => other?,
         }
-        Ok(writers
-            .into_iter()
-            .zip(usages)
-            .zip(&sequences)
-            .map(|((w, mut usage), s)| {
-                usage.emitted_tokens = w.ids.len();
-                usage.positions = s.computed;
-                usage.cached_positions += s.found;
-                usage.waited_seconds = if s.is_admitted() { s.waited() } else { usage.seconds };
-                Generation {
-                    shortened: w.form.as_ref().map_or(0, Form::shortened),
-                    text: w.text,
-                    ids: w.ids,
-                    finish: w.finish.unwrap_or(Finish::Length),
-                    logprobs: w.logprobs,
-                    usage,
+        Ok(answers.into_iter().zip(&sequences).map(|(answer, s)| answer.finish(s)).collect())
+    }
+
+    /// Writes until every answer has ended.
+    fn write(
+        &self,
+        call: &mut Call<'_>,
+        sequences: &mut [Sequence],
+        answers: &mut [Answer],
+        start: Instant,
+        each: &mut dyn FnMut(&Event),
+    ) -> Result<()> {
+        let mut space = DrawSpace::default();
+        while !sequences.iter().all(Sequence::is_over) {
+            call.admit(sequences)?;
+            let ready: Vec<usize> =
+                (0..sequences.len()).filter(|&i| sequences[i].at_work() && sequences[i].pending() == 0).collect();
+            for part in ready.chunks(LOGIT_ROWS) {
+                let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
+                let logits = self.last_logits(call, &last)?;
+                for (&i, logits) in part.iter().zip(logits.chunks_exact(self.config().vocab)) {
+                    self.take(&mut sequences[i], &mut answers[i], logits, &mut space, start, each);
                 }
-            })
-            .collect())
+            }
+            self.step(call, sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
+            for (sequence, answer) in sequences.iter_mut().zip(&mut *answers) {
+                if let Some(error) = sequence.failure.take() {
+                    each(&answer.writer.fail(error));
+                    answer.usage.seconds = start.elapsed().as_secs_f64();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws one answer's next tokens, and feeds them to its sequence or ends it.
+    fn take(
+        &self,
+        sequence: &mut Sequence,
+        answer: &mut Answer,
+        logits: &[f32],
+        space: &mut DrawSpace,
+        start: Instant,
+        each: &mut dyn FnMut(&Event),
+    ) {
+        let (event, failed) = match answer.writer.draw(logits, space) {
+            Ok(event) => (event, false),
+            Err(error) => (answer.writer.fail(error), true),
+        };
+        each(&event);
+        if answer.writer.finish.is_some() {
+            answer.usage.seconds = start.elapsed().as_secs_f64();
+            if let Some(read) = answer.read.take().filter(|_| !failed) {
+                self.remember(&sequence.cache, &read);
+            }
+            sequence.retire();
+        } else {
+            if let Some(read) = &mut answer.read {
+                read.append(&Rows::ids(event.ids.clone()));
+            }
+            sequence.feed(Rows::ids(event.ids));
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! token is taken only if an ending of what would then be left is known, and if not, the known ending is taken.
 
 use super::sampler::Sampler;
+use super::writer::DrawSpace;
 use crate::error::{Error, Result};
 use crate::text::{Special, Tokenizer};
 use llguidance::api::TopLevelGrammar;
@@ -111,8 +112,8 @@ impl Grammars {
         Ok(Self { factory, tokenizer: tokenizer.clone(), ends })
     }
 
-    /// A form at its beginning; refuses one whose shortest answer does not fit into `budget` tokens.
-    pub fn form(&self, grammar: &Grammar, budget: usize) -> Result<Form> {
+    /// A form ready to begin.
+    pub fn compile(&self, grammar: &Grammar) -> Result<Compiled> {
         let none: &[String] = &[];
         let (top, closers, exits, stretch) = match grammar {
             Grammar::Json(schema) => {
@@ -171,13 +172,36 @@ impl Grammars {
         let Some(ending) = form.ending_of(form.matcher.clone(), LONGEST_ENDING)? else {
             return Err(refused("no short text of this form was found; give texts that lead to its end"));
         };
-        if ending.len() > budget {
-            let remedy = format!("an answer of this form takes {} tokens or more", ending.len());
+        let shortest = ending.len();
+        form.watch = 4 * shortest + 128;
+        form.ending = Some(ending);
+        Ok(Compiled { form, shortest })
+    }
+}
+
+/// A form that was compiled, for any number of answers.
+pub(crate) struct Compiled {
+    form: Form,
+    /// Tokens of its shortest answer that is known.
+    shortest: usize,
+}
+
+impl Compiled {
+    /// The form at its beginning, sharing nothing with other answers; refused where no answer fits into `budget` tokens.
+    pub fn begin(&self, budget: usize) -> Result<Form> {
+        if self.shortest > budget {
+            let remedy = format!("an answer of this form takes {} tokens or more", self.shortest);
             return Err(Error::argument("max_tokens", budget, remedy));
         }
-        form.watch = 4 * ending.len() + 128;
-        form.ending = Some(ending);
-        Ok(form)
+        let form = &self.form;
+        Ok(Form {
+            matcher: form.matcher.deep_clone(),
+            closers: Arc::clone(&form.closers),
+            fillers: Arc::clone(&form.fillers),
+            ends: Arc::clone(&form.ends),
+            ending: form.ending.clone(),
+            ..*form
+        })
     }
 }
 
@@ -235,25 +259,25 @@ impl Form {
         logits: &[f32],
         sampler: &mut Sampler,
         left: usize,
-        scratch: &mut Vec<f32>,
+        space: &mut DrawSpace,
     ) -> Result<(Vec<u32>, usize)> {
         let mask = self.matcher.compute_mask().map_err(refused)?;
-        self.restrict(logits, &mask, scratch);
+        self.restrict(logits, &mask, &mut space.allowed);
         let early = self.exits > 0 && !mask.is_allowed(self.ends[0]);
         let pressure = if early { self.pressure()? } else { 0.0 };
         if early {
-            self.ends.iter().for_each(|&id| scratch[id as usize] = logits[id as usize] + pressure);
+            self.ends.iter().for_each(|&id| space.allowed[id as usize] = logits[id as usize] + pressure);
         }
         self.run += 1;
-        let mut id = sampler.next(scratch);
+        let mut id = sampler.next(&space.allowed, &mut space.weights);
         if early && self.ends.contains(&id) {
-            let pressed = pressure > 0.0 && self.is_unlikely(id, logits, scratch);
+            let pressed = pressure > 0.0 && self.is_unlikely(id, logits, &space.allowed);
             if let Some(ids) = self.leave(left)? {
                 self.shortened += usize::from(pressed);
                 return Ok((ids, 0));
             }
-            self.restrict(logits, &mask, scratch);
-            id = sampler.next(scratch);
+            self.restrict(logits, &mask, &mut space.allowed);
+            id = sampler.next(&space.allowed, &mut space.weights);
         }
         Ok((self.advance(id, left)?, 1))
     }

@@ -1,9 +1,12 @@
 //! From prompts to answers, states, scores and thoughts.
 pub mod answer;
 pub mod cancel;
+pub(crate) mod forms;
 pub mod grammar;
 pub mod options;
+pub mod penalties;
 pub mod prompt;
+pub mod random;
 pub mod sampler;
 pub mod score;
 pub mod states;
@@ -17,6 +20,7 @@ pub use answer::Generation;
 pub use cancel::Cancel;
 pub use grammar::Grammar;
 pub use options::GenerateOptions;
+pub use penalties::Penalties;
 pub use prompt::{Prompt, Segment, Turn};
 pub use sampler::Sampling;
 pub use score::Score;

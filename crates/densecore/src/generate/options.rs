@@ -1,7 +1,9 @@
 //! How to generate: one list of options for models, contexts and streams, in Rust and (through serde) from outside.
 
 use super::cancel::Cancel;
-use super::grammar::Grammar;
+use super::grammar::{Compiled, Grammar};
+use super::penalties::{Penalised, Penalties};
+use super::random::Random;
 use super::sampler::{Sampler, Sampling};
 use super::stop::Stops;
 use super::writer::Writer;
@@ -19,10 +21,18 @@ pub struct GenerateOptions {
     /// How tokens are drawn.
     #[serde(flatten)]
     pub sampling: Sampling,
-    /// Random streams: none for fresh ones, one for all prompts, or one a prompt.
+    /// What changes logits before that.
+    #[serde(flatten)]
+    pub penalties: Penalties,
+    /// Answers to each prompt.
+    pub n: usize,
+    /// Seeds: none for fresh streams of random numbers, one for all prompts, or one a prompt. Answers that share a seed draw
+    /// different streams of it, by their place; the first draws the seed's own.
     pub seeds: Vec<u64>,
     /// Texts that end an answer and are not part of it.
     pub stop: Vec<String>,
+    /// Tokens that end an answer beside the model's own.
+    pub stop_token_ids: Vec<u32>,
     /// What every answer must look like.
     pub form: Option<Grammar>,
     /// Report logprobs, with so many alternatives a token.
@@ -39,8 +49,11 @@ impl Default for GenerateOptions {
         Self {
             max_tokens: 256,
             sampling: Sampling::default(),
+            penalties: Penalties::default(),
+            n: 1,
             seeds: Vec::new(),
             stop: Vec::new(),
+            stop_token_ids: Vec::new(),
             form: None,
             logprobs: None,
             ignore_eos: false,
@@ -59,6 +72,18 @@ impl GenerateOptions {
                 self.max_tokens,
                 format!("it must be from 1 to {}", limits.context),
             ));
+        }
+        self.penalties.check(self.max_tokens)?;
+        if self.n == 0 || self.n > limits.batch {
+            return Err(Error::argument("n", self.n, format!("it must be from 1 to {}", limits.batch)));
+        }
+        for (name, given) in
+            [("stop_token_ids", self.stop_token_ids.len()), ("logit_bias", self.penalties.logit_bias.len())]
+        {
+            if given > limits.token_list {
+                let remedy = format!("at most {} are allowed", limits.token_list);
+                return Err(Error::argument(name, format!("{given} tokens"), remedy));
+            }
         }
         if self.stop.len() > limits.stops {
             return Err(Error::argument(
@@ -80,28 +105,56 @@ impl GenerateOptions {
         Ok(())
     }
 
-    pub(crate) fn writer(&self, model: &Model, index: usize) -> Result<Writer> {
-        let seed = self.seeds.get(index.min(self.seeds.len().saturating_sub(1))).copied();
-        let mut form = match &self.form {
-            Some(grammar) => Some(model.grammars()?.form(grammar, self.max_tokens)?),
-            None => None,
-        };
+    /// The same, and what depends on the model and on the number of prompts.
+    pub(crate) fn check_for(&self, model: &Model, prompts: usize) -> Result<()> {
+        self.check(model.limits())?;
+        model.check_ids(&self.stop_token_ids)?;
+        self.penalties.logit_bias.iter().try_for_each(|(id, _)| model.check_ids(&[*id]))?;
+        if self.seeds.len() > 1 && self.seeds.len() != prompts {
+            let remedy = format!("give one, or one for each of the {prompts} prompts");
+            return Err(Error::argument("seed", format!("{} seeds", self.seeds.len()), remedy));
+        }
+        Ok(())
+    }
+
+    /// The stream of random numbers of answer `index`, counted over all prompts.
+    fn random(&self, index: usize) -> Random {
+        match self.seeds[..] {
+            [] => Random::new(None, 0),
+            [seed] => Random::new(Some(seed), index as u64),
+            _ => Random::new(Some(self.seeds[index / self.n]), (index % self.n) as u64),
+        }
+    }
+
+    /// The writer of answer `index`, behind a prompt with these tokens.
+    pub(crate) fn writer(
+        &self,
+        model: &Model,
+        index: usize,
+        form: Option<&Compiled>,
+        prompt: impl IntoIterator<Item = u32>,
+    ) -> Result<Writer> {
+        let mut form = form.map(|form| form.begin(self.max_tokens)).transpose()?;
         if let (Some(form), true) = (&mut form, self.ignore_eos) {
             form.stay();
         }
+        let mut ends = if self.ignore_eos { Vec::new() } else { model.ends().to_vec() };
+        ends.extend(&self.stop_token_ids);
         Ok(Writer {
             index,
-            sampler: Sampler::new(self.sampling.clone(), seed),
+            sampler: Sampler::new(self.sampling.clone(), self.random(index)),
+            penalised: Penalised::new(&self.penalties, prompt),
             form,
             stream: Some(model.tokenizer().stream()),
             stops: Stops::new(self.stop.clone()),
             max_tokens: self.max_tokens,
-            ends: if self.ignore_eos { Vec::new() } else { model.ends().to_vec() },
+            ends,
             alternatives: self.logprobs,
             text: String::new(),
             ids: Vec::new(),
             logprobs: Vec::new(),
             finish: None,
+            error: None,
         })
     }
 }

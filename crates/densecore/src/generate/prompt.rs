@@ -138,6 +138,11 @@ impl Rows {
         }
     }
 
+    /// The token ids among the rows.
+    pub fn token_ids(&self) -> impl Iterator<Item = u32> {
+        self.parts.iter().flat_map(|part| if let Part::Ids(ids) = part { &ids[..] } else { &[] }).copied()
+    }
+
     /// (token ids, vectors).
     pub fn counts(&self) -> (usize, usize) {
         let ids = self.parts.iter().map(|p| if let Part::Ids(ids) = p { ids.len() } else { 0 }).sum();

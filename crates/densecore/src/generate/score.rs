@@ -3,7 +3,7 @@
 use super::cancel::Cancel;
 use super::prompt::{Prompt, Rows};
 use super::sampler::top;
-use super::step::Sequence;
+use super::step::{Sequence, first_failure};
 use super::usage::Usage;
 use super::writer::TokenLogprob;
 use crate::error::{Error, Result};
@@ -109,6 +109,7 @@ impl Model {
                 }
                 Ok(())
             })?;
+            first_failure(&mut sequences)?;
         }
         for (score, s) in scores.iter_mut().zip(&sequences) {
             score.usage.positions = s.computed;

@@ -9,6 +9,7 @@ use crate::model::workspace::no_room;
 use crate::pool::call::Call;
 use crate::vertex::Model;
 use densecore_kernels::attention::SPAN;
+use densecore_kernels::vector;
 use std::time::{Duration, Instant};
 
 /// How long a sequence waits for the next block that another computes.
@@ -37,6 +38,8 @@ pub(crate) struct Sequence {
     pub computed: usize,
     /// Residual state of the last position, after the last layer; empty before the first.
     pub last: Vec<f32>,
+    /// What went wrong with it alone; nothing more is computed for it.
+    pub failure: Option<Error>,
     /// Was let in, and how long after the call began.
     admitted: Option<Duration>,
     /// Room for what it will still compute. Declared after the cache: it ends when the blocks are gone.
@@ -62,6 +65,7 @@ impl Sequence {
             found: 0,
             computed: 0,
             last,
+            failure: None,
             admitted: None,
             promise: None,
         }
@@ -171,6 +175,21 @@ impl Sequence {
         self.promise = None;
     }
 
+    /// Ends it with an error, unless what was computed for it is sound.
+    fn check_numbers(&mut self, states: &[f32]) {
+        let held = self.cache.len();
+        let detail = if let Some((layer, position)) = self.cache.damage() {
+            format!("a key or value of position {position} in layer {layer} is NaN or beyond what its storage holds")
+        } else if !vector::is_finite(states) {
+            let at = states.iter().position(|v| !v.is_finite()).unwrap_or(0);
+            format!("a state of the {held} positions read is {}", states[at])
+        } else {
+            return;
+        };
+        self.failure = Some(Error::Numeric(detail));
+        self.retire();
+    }
+
     /// Positions of a context it goes on from.
     pub fn held(&self) -> usize {
         self.cache.len() - self.done
@@ -190,6 +209,16 @@ impl Sequence {
 
 /// Receives the residual states of sequence `i`'s rows from `first` on: `(i, first, states)`.
 pub(crate) type Seen<'a> = dyn FnMut(usize, usize, &[f32]) -> Result<()> + 'a;
+
+/// The error of the first sequence that went wrong, with its place.
+pub(crate) fn first_failure(sequences: &mut [Sequence]) -> Result<()> {
+    let many = sequences.len() > 1;
+    match sequences.iter_mut().enumerate().find_map(|(i, s)| Some((i, s.failure.take()?))) {
+        Some((i, Error::Numeric(detail))) if many => Err(Error::Numeric(format!("number {i} of the list: {detail}"))),
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
 
 impl Model {
     /// A sequence for a fresh prompt, which will begin with what is already known of it. At least one row stays to be
@@ -283,10 +312,15 @@ impl Model {
         let mut row = 0;
         for &(i, take) in &takes {
             let states = &x[row * width..(row + take) * width];
+            row += take;
             let s = &mut sequences[i];
+            s.computed += take;
+            s.check_numbers(states);
+            if s.failure.is_some() {
+                continue;
+            }
             seen(i, s.done, states)?;
             s.done += take;
-            s.computed += take;
             if !s.keys.is_empty() {
                 s.cache.keep_prefix(&s.keys);
                 s.give_up_claims();
@@ -296,7 +330,6 @@ impl Model {
             if s.passing && s.pending() == 0 {
                 s.retire();
             }
-            row += take;
         }
         call.rows = x;
         Ok(total)
@@ -314,6 +347,7 @@ impl Model {
         loop {
             call.admit(sequences)?;
             let rows = self.step(call, sequences, layers, seen)?;
+            first_failure(sequences)?;
             if rows == 0 && sequences.iter().all(Sequence::is_admitted) {
                 return Ok(total);
             }

@@ -33,6 +33,13 @@ impl Stops {
         (std::mem::replace(&mut self.held, rest), false)
     }
 
+    /// Takes more text in which no stop counts, and returns it with what was held back.
+    pub fn pass(&mut self, text: &str) -> String {
+        let mut all = std::mem::take(&mut self.held);
+        all.push_str(text);
+        all
+    }
+
     /// What is still held back when no more text comes.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)

@@ -1,11 +1,13 @@
 //! One sequence's answer as it grows: tokens to text, stops, logprobs.
 
 use super::grammar::Form;
+use super::penalties::Penalised;
 use super::sampler::{Sampler, top};
 use super::stop::Stops;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::text::TokenStream;
 use densecore_kernels::vector;
+use std::sync::Arc;
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum Finish {
     Length,
     /// The caller cancelled; what was written so far is kept.
     Cancelled,
+    /// It could not go on, and its error says why; what was written so far is kept.
+    Failed,
 }
 
 impl Finish {
@@ -25,6 +29,7 @@ impl Finish {
             Self::Stop => "stop",
             Self::Length => "length",
             Self::Cancelled => "cancelled",
+            Self::Failed => "error",
         }
     }
 }
@@ -58,6 +63,7 @@ pub struct Event {
 pub(crate) struct Writer {
     pub index: usize,
     pub sampler: Sampler,
+    pub penalised: Penalised,
     /// What the answer must look like.
     pub form: Option<Form>,
     pub stream: Option<TokenStream>,
@@ -70,27 +76,48 @@ pub(crate) struct Writer {
     pub ids: Vec<u32>,
     pub logprobs: Vec<TokenLogprob>,
     pub finish: Option<Finish>,
+    /// Why it failed.
+    pub error: Option<Arc<Error>>,
+}
+
+/// Working memory of draws, kept from one to the next.
+#[derive(Default)]
+pub(crate) struct DrawSpace {
+    /// Logits changed by penalties.
+    changed: Vec<f32>,
+    /// Logits that a form allows.
+    pub allowed: Vec<f32>,
+    /// Weights of tokens.
+    pub weights: Vec<f32>,
 }
 
 impl Writer {
     /// Draws the next token from `logits`, and takes those that a form forces behind it; the event tells what became of
     /// them. Forced tokens have a log-probability of 0.
-    pub fn draw(&mut self, logits: &[f32], scratch: &mut Vec<f32>) -> Result<Event> {
+    pub fn draw(&mut self, logits: &[f32], space: &mut DrawSpace) -> Result<Event> {
+        if !vector::is_finite(logits) {
+            let at = logits.iter().position(|l| !l.is_finite()).unwrap_or(0);
+            return Err(Error::Numeric(format!("the logit of token {at} is {}", logits[at])));
+        }
         let before = self.logprobs.len();
-        let mut event = self.write(logits, scratch)?;
+        let mut event = self.write(logits, space)?;
         event.logprobs = self.logprobs[before..].to_vec();
         Ok(event)
     }
 
-    fn write(&mut self, logits: &[f32], scratch: &mut Vec<f32>) -> Result<Event> {
+    fn write(&mut self, logits: &[f32], space: &mut DrawSpace) -> Result<Event> {
         let left = self.max_tokens - self.ids.len();
-        let (mut ids, drawn) = match &mut self.form {
-            Some(form) => form.draw(logits, &mut self.sampler, left, scratch)?,
-            None => (vec![self.sampler.next(logits)], 1),
+        let mut changed = std::mem::take(&mut space.changed);
+        let from = self.penalised.apply(logits, self.ids.len(), &self.ends, &mut changed);
+        let found = match &mut self.form {
+            Some(form) => form.draw(from, &mut self.sampler, left, space),
+            None => Ok((vec![self.sampler.next(from, &mut space.weights)], 1)),
         };
+        space.changed = changed;
+        let (mut ids, drawn) = found?;
         ids.truncate(left);
         if let (Some(n), 1..) = (self.alternatives, drawn) {
-            let total = vector::log_sum_exp(logits, scratch);
+            let total = vector::log_sum_exp(logits, &mut space.weights);
             self.logprobs.push(TokenLogprob {
                 id: ids[0],
                 logprob: logits[ids[0] as usize] - total,
@@ -120,12 +147,14 @@ impl Writer {
 
     /// Writes one token.
     fn push(&mut self, id: u32) -> Event {
+        let holds_on = self.penalised.holds_on(self.ids.len());
         self.ids.push(id);
+        self.penalised.wrote(id);
         if self.ends.contains(&id) {
             return self.end(Finish::Stop, vec![id]);
         }
         let piece = self.stream.as_mut().map_or_else(String::new, |s| s.push(id));
-        let (text, stopped) = self.stops.push(&piece);
+        let (text, stopped) = if holds_on { (self.stops.pass(&piece), false) } else { self.stops.push(&piece) };
         self.text.push_str(&text);
         if stopped {
             self.finish = Some(Finish::Stop);
@@ -138,6 +167,12 @@ impl Writer {
             return event;
         }
         self.event(text, vec![id])
+    }
+
+    /// Ends the answer with an error.
+    pub fn fail(&mut self, error: Error) -> Event {
+        self.error = Some(Arc::new(error));
+        self.end(Finish::Failed, Vec::new())
     }
 
     /// Ends the answer, releasing text that was held back.

@@ -81,12 +81,14 @@ pub struct Cache {
     geometry: Arc<Geometry>,
     blocks: Vec<Arc<Block>>,
     len: usize,
+    /// Layer and position of the first key or value that its storage could not hold.
+    damage: Option<(usize, usize)>,
 }
 
 impl Cache {
     /// An empty cache.
     pub fn new(geometry: Arc<Geometry>) -> Self {
-        Self { geometry, blocks: Vec::new(), len: 0 }
+        Self { geometry, blocks: Vec::new(), len: 0, damage: None }
     }
 
     /// Takes the longest kept prefix of `keys` if it is longer than what is held.
@@ -104,6 +106,11 @@ impl Cache {
     pub(crate) fn keep_prefix(&self, keys: &[Key]) {
         let full = (self.len / SPAN).min(keys.len());
         self.geometry.prefixes.keep(&keys[..full], &self.blocks[..full]);
+    }
+
+    /// Layer and position of the first key or value that its storage could not hold, NaN included.
+    pub(crate) fn damage(&self) -> Option<(usize, usize)> {
+        self.damage
     }
 
     /// Positions held.
@@ -180,6 +187,9 @@ impl Cache {
         let width = g.kv_heads * d;
         for (i, (key, value)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
             let p = self.len + i;
+            if self.damage.is_none() && !(g.format.holds(key) && g.format.holds(value)) {
+                self.damage = Some((layer, p));
+            }
             let block = self
                 .blocks
                 .get_mut(p / SPAN)
