@@ -136,6 +136,9 @@ class Model:
     ) -> Model:
         """Map the weights of a GGUF file or a safetensors folder; ``kv`` is "auto", "f32" or "f16"."""
 
+    def close(self) -> None:
+        """Refuse further calls, and let go of what is kept for them."""
+
     def config(self) -> wire.Config:
         """Shape and settings."""
 

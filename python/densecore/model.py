@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ class Model:
     ' Paris'
     """
 
-    __slots__ = ("_config", "_core")
+    __slots__ = ("__weakref__", "_config", "_core")
 
     def __init__(self, core: _core.Model) -> None:
         self._core = core
@@ -100,6 +100,23 @@ class Model:
 
         path = resolve(name, offline=offline, progress=progress).path
         return cls(_core.Model.load(path, threads, length, kv, room, cap, kept, places, patience, exact))
+
+    def close(self) -> None:
+        """Give the memory back: calls that run come to their end, later ones raise ``StateError``, those of contexts too.
+
+        The weights go when the last of those calls, contexts and streams is gone. ``with Model.load(...) as model:`` closes it
+        at its end.
+        """
+        if isinstance(self._core, _Closed):
+            return
+        self._core.close()
+        self._core = cast(_core.Model, _Closed(repr(self)))
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -514,7 +531,19 @@ class Model:
         return found
 
     def __repr__(self) -> str:
+        if isinstance(self._core, _Closed):
+            return f"{self._core.was}, closed"
         return f"Model({self.name}, {self.fingerprint}, {self.threads} threads)"
+
+
+class _Closed:
+    """What a closed model has in the engine's place."""
+
+    def __init__(self, name: str) -> None:
+        self.was = name
+
+    def __getattr__(self, name: str) -> Any:
+        raise StateError(f"{self.was} was closed; load it again")
 
 
 def _listed(hidden: Any) -> list[Any]:

@@ -69,6 +69,11 @@ impl Model {
         Ok(Self { inner })
     }
 
+    /// Refuse further calls, and let go of what is kept for them.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.inner.close());
+    }
+
     /// Shape and settings.
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let c = self.inner.config();

@@ -103,8 +103,8 @@ impl Context {
                     history.last()
                 }
                 _ => {
-                    return Err(Error::State(
-                        "its last state is not known after the truncation; extend the context first".into(),
+                    return Err(Error::context(
+                        "its last state is not known after the truncation; extend the context first",
                     ));
                 }
             },
@@ -126,9 +126,8 @@ impl Context {
         let past = match &self.history {
             Some(history) => history.clone(),
             None if options.penalties.looks_back() => {
-                return Err(Error::State(
-                    "repetition_penalty counts the tokens read so far, which an imported context does not know; leave it out"
-                        .into(),
+                return Err(Error::context(
+                    "repetition_penalty counts the tokens read so far, which an imported context does not know; leave it out",
                 ));
             }
             None => Rows::default(),

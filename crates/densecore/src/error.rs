@@ -123,8 +123,8 @@ pub enum Error {
         /// The state's.
         got: String,
     },
-    /// An exported context that cannot be read back.
-    #[error("context data: {0}")]
+    /// What was kept cannot be had back: an exported context that cannot be read, a model that was closed.
+    #[error("{0}")]
     State(String),
     /// The model or cache does not fit into memory.
     #[error("{what} needs {needed} MiB but {available} MiB of memory are available; {remedy}")]
@@ -192,6 +192,11 @@ impl Error {
     /// An argument outside its range.
     pub fn argument(name: &'static str, value: impl ToString, remedy: impl Into<String>) -> Self {
         Self::Argument { name, value: value.to_string(), remedy: remedy.into() }
+    }
+
+    /// A context that cannot go on, or cannot be read back.
+    pub fn context(detail: impl std::fmt::Display) -> Self {
+        Self::State(format!("context data: {detail}"))
     }
 
     /// A feature refused by name.

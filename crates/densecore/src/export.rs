@@ -22,7 +22,7 @@ impl Context {
     pub fn export(&self) -> Result<Vec<u8>> {
         let (model, cache) = (self.model(), self.cache());
         if self.is_empty() || self.last().is_empty() {
-            return Err(Error::State("it was truncated and holds no last state; extend it first".into()));
+            return Err(Error::context("it was truncated and holds no last state; extend it first"));
         }
         let c = model.config();
         let (t, layer) = (cache.len(), c.kv_heads * cache.len() * c.head_dim * 4);
@@ -64,7 +64,7 @@ impl Model {
     /// Reads what [`Context::export`] wrote, checking everything it claims.
     pub fn import(&self, bytes: &[u8], cancel: &Cancel) -> Result<Context> {
         let mut call = self.enter(1, cancel)?.together();
-        let bad = |detail: String| Error::State(detail);
+        let bad = |detail: String| Error::context(detail);
         let body = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(DIGEST));
         let Some((digest, body)) = body else {
             return Err(bad(format!(

@@ -10,6 +10,7 @@ use crate::hardware;
 use crate::hidden::{Hidden, Space};
 use crate::limits::Limits;
 use crate::model::ModelConfig;
+use crate::model::budget::Budget;
 use crate::model::cache::{Cache, Geometry};
 use crate::model::decoder::Decoder;
 use crate::model::prefix::Prefixes;
@@ -22,6 +23,7 @@ use densecore_kernels::Pool;
 pub use densecore_kernels::attention::CacheFormat;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +56,7 @@ const NO_TEMPLATE: &str =
     "this model has none; give the prompt as plain text or segments, in the form it was trained on";
 
 struct Inner {
-    decoder: Decoder,
+    decoder: Arc<Decoder>,
     tokenizer: Tokenizer,
     /// A broken template stops chats, not the rest of the model.
     template: std::result::Result<ChatTemplate, String>,
@@ -68,6 +70,7 @@ struct Inner {
     forms: Arc<Forms>,
     keeps_prefixes: bool,
     exact: bool,
+    closed: AtomicBool,
 }
 
 impl Drop for Inner {
@@ -76,6 +79,7 @@ impl Drop for Inner {
         // may have been held by a thread that no longer exists.
         if std::process::id() == self.process {
             self.geometry.prefixes.clear();
+            self.geometry.room.budget().leave(self.geometry.room.counts());
         }
     }
 }
@@ -94,8 +98,8 @@ impl Model {
         // Packed weights are little larger than the file; the eighth is for tables and working memory.
         let bytes = if options.exact { weights.numbers() * size_of::<f32>() as u64 } else { weights.file_bytes() };
         let needed = bytes + bytes / 8;
-        let remedy = "free memory, or use a smaller model or a smaller quantisation";
-        hardware::require_below("loading the model", needed, options.max_memory, remedy)?;
+        let budget = Budget::process();
+        let loading = budget.load(needed, options.max_memory)?;
         let context = options.context.unwrap_or(config.context);
         if context == 0 || context > config.context {
             return Err(Error::argument(
@@ -132,22 +136,29 @@ impl Model {
             (decoder, text.join().map_err(|_| Error::Internal("reading the tokenizer panicked".into())))
         });
         let (decoder, (tokenizer, template)) = (decoder?, text??);
-        // What the weights will take when they are packed is not there for caches.
-        let available = hardware::memory().available.saturating_sub(decoder.bytes_to_come() as u64);
-        let budget = options.cache_budget.unwrap_or(available / 4 * 3);
-        let mut geometry = Geometry {
-            layers: decoder.config.layers,
-            kv_heads: decoder.config.kv_heads,
-            head_dim: decoder.config.head_dim,
-            format,
-            context,
-            budget,
-            room: Room::new(0),
-            prefixes: Prefixes::default(),
-        };
-        let prefixes = options.prefix_bytes.unwrap_or(PREFIX_BYTES.min(budget / 4)) / geometry.block() as u64;
-        geometry.room = Room::new(usize::try_from(budget / geometry.block() as u64).unwrap_or(usize::MAX));
-        geometry.prefixes = Prefixes::new(usize::try_from(prefixes).unwrap_or(usize::MAX));
+        let decoder = Arc::new(decoder);
+        let known = Arc::downgrade(&decoder);
+        let to_come = Box::new(move || known.upgrade().map_or(0, |decoder| decoder.bytes_to_come() as u64));
+        let (kv_heads, head_dim, layers) = (decoder.config.kv_heads, decoder.config.head_dim, decoder.config.layers);
+        let mut keeps_prefixes = false;
+        let geometry = budget.join(loading, options.cache_budget, to_come, |bytes| {
+            let mut geometry = Geometry {
+                layers,
+                kv_heads,
+                head_dim,
+                format,
+                context,
+                budget: bytes,
+                room: Room::new(Arc::clone(budget), 0),
+                prefixes: Prefixes::default(),
+            };
+            let blocks = |bytes: u64| usize::try_from(bytes / geometry.block() as u64).unwrap_or(usize::MAX);
+            let kept = blocks(options.prefix_bytes.unwrap_or(PREFIX_BYTES.min(bytes / 4)));
+            let room = Room::new(Arc::clone(budget), blocks(bytes));
+            keeps_prefixes = kept > 0;
+            (geometry.room, geometry.prefixes) = (room, Prefixes::new(kept));
+            geometry
+        })?;
         let mut ends: Vec<u32> = decoder.config.eos.iter().chain(tokenizer.eos()).copied().collect();
         ends.sort_unstable();
         ends.dedup();
@@ -163,11 +174,12 @@ impl Model {
             file_bytes: weights.file_bytes(),
             limits,
             process: std::process::id(),
-            geometry: Arc::new(geometry),
+            geometry,
             meeting: Meeting::default(),
             forms,
-            keeps_prefixes: prefixes > 0,
+            keeps_prefixes,
             exact: options.exact,
+            closed: AtomicBool::new(false),
             decoder,
         })))
     }
@@ -216,7 +228,8 @@ impl Model {
     pub fn memory(&self) -> (u64, u64, u64, u64) {
         let g = &self.0.geometry;
         let used = g.room.used() * g.block();
-        (self.0.decoder.bytes() as u64, self.0.file_bytes, used as u64, g.budget)
+        let allowed = g.budget.min((g.room.limit() as u64).saturating_mul(g.block() as u64));
+        (self.0.decoder.bytes() as u64, self.0.file_bytes, used as u64, allowed)
     }
 
     /// Compute threads.
@@ -265,11 +278,23 @@ impl Model {
         self.0.keeps_prefixes
     }
 
+    /// Ends the model's use: calls that run come to their end, later ones are refused, its contexts' too. Kept prefixes go
+    /// now, the weights with the last clone, context and stream.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+        if std::process::id() == self.0.process {
+            self.0.geometry.prefixes.clear();
+        }
+    }
+
     /// Every call's first step: the right process, a bounded batch.
     pub(crate) fn check_call(&self, batch: usize) -> Result<()> {
         let child = std::process::id();
         if child != self.0.process {
             return Err(Error::Fork { parent: self.0.process, child });
+        }
+        if self.0.closed.load(Ordering::SeqCst) {
+            return Err(Error::State("the model was closed; load it again".into()));
         }
         if batch > self.0.limits.batch {
             return Err(Error::Limit {

@@ -1,5 +1,6 @@
 //! Embeddings to hidden states to logits: one noun a file.
 pub(crate) mod attention;
+pub(crate) mod budget;
 pub mod cache;
 pub mod config;
 pub(crate) mod decoder;

@@ -82,6 +82,11 @@ impl Prefixes {
         drop(gone);
     }
 
+    /// Blocks that nobody else holds.
+    pub fn idle(&self) -> usize {
+        self.lock().blocks.values().filter(|kept| Arc::strong_count(&kept.block) == 1).count()
+    }
+
     /// Lets go of `count` blocks that nobody else holds, if there are so many; returns how many went.
     pub fn evict(&self, count: usize) -> usize {
         // A block on the shelf alone is reached through the shelf alone: it cannot be taken while this lock is held.

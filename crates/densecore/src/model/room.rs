@@ -3,10 +3,15 @@
 //! A sequence is promised, before its first step, every block it may come to need. Blocks that exist and blocks that
 //! are promised together never exceed the cap, so a sequence at work never runs out. Spending a promise on a block
 //! leaves the sum as it is; blocks that go and promises that end give room back.
+//!
+//! Callers take room in the order in which they came. A list of many sequences that has let one in goes to the end of the
+//! line with the next, so nobody waits for more than one sequence of each caller before; what stays held after a call
+//! (contexts) leaves room for the largest sequence of every list that has begun, so that those come to their end.
 
+use super::budget::Budget;
 use super::cache::Geometry;
 use crate::error::{Error, Result};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,32 +19,50 @@ use std::time::{Duration, Instant};
 /// Callers that wait look up this often: for a cancel, and for room that a context gave back, which tells nobody.
 pub(crate) const LOOK_UP: Duration = Duration::from_millis(20);
 
-/// The blocks of one model's caches, counted.
+/// The blocks of one model's caches, counted; all that models must know of one another.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Blocks that exist and blocks promised.
+    pub taken: AtomicUsize,
+    /// Blocks that exist.
+    pub used: AtomicUsize,
+    /// Promises that live: sequences at work.
+    pub promises: AtomicUsize,
+    /// The largest need of a list that has begun and is not in as a whole (blocks).
+    pub reserved: AtomicUsize,
+}
+
+/// Room for keys and values, and the line before it.
 #[derive(Debug)]
 pub(crate) struct Room {
-    /// Blocks allowed.
+    /// Blocks allowed, however much the other models leave.
     total: usize,
-    /// Blocks that exist and blocks promised.
-    taken: AtomicUsize,
-    /// Blocks that exist.
-    used: AtomicUsize,
-    /// Promises that live: sequences at work.
-    promises: AtomicUsize,
+    counts: Arc<Counts>,
+    budget: Arc<Budget>,
     line: Mutex<Line>,
     moved: Condvar,
 }
 
-/// Callers in the order they came.
+/// Callers in the order in which they may take room.
 #[derive(Debug, Default)]
 struct Line {
     places: VecDeque<u64>,
     tickets: u64,
+    /// Lists that have begun, by ticket, and the largest need of what is still outside (blocks).
+    begun: HashMap<u64, usize>,
     /// Callers of the line that wait and have not begun.
     waiting: usize,
     /// The first place was told that there is no room for it.
     short: bool,
     /// Changes when a promise ends or a place is left.
     version: u64,
+}
+
+/// What is missing for a request: blocks of the model's own limit, bytes of what models share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub own: usize,
+    pub common: u64,
 }
 
 /// What came of asking for room.
@@ -49,42 +72,51 @@ pub(crate) enum Asked {
     Taken,
     /// Others were here first. `version` is what the line looked like.
     Behind { version: u64 },
-    /// So many blocks are missing; `hopeless` if nothing is at work that would free any.
-    Short { by: usize, hopeless: bool, version: u64 },
+    /// So much is missing; `hopeless` if nothing is at work that would free any.
+    Short { by: Missing, hopeless: bool, version: u64 },
 }
 
 impl Room {
-    pub fn new(total: usize) -> Self {
-        Self {
-            total,
-            taken: AtomicUsize::new(0),
-            used: AtomicUsize::new(0),
-            promises: AtomicUsize::new(0),
-            line: Mutex::default(),
-            moved: Condvar::new(),
-        }
+    pub fn new(budget: Arc<Budget>, total: usize) -> Self {
+        Self { total, counts: Arc::default(), budget, line: Mutex::default(), moved: Condvar::new() }
     }
 
-    /// Blocks allowed.
-    pub fn total(&self) -> usize {
-        self.total
+    /// What other models may know.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// The books it is in.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Blocks allowed now.
+    pub fn limit(&self) -> usize {
+        self.budget.limit(&self.counts, self.total)
     }
 
     /// Blocks that exist.
     pub fn used(&self) -> usize {
-        self.used.load(SeqCst)
+        self.counts.used.load(SeqCst)
     }
 
     /// Blocks neither there nor promised.
     pub fn free(&self) -> usize {
-        self.total.saturating_sub(self.taken.load(SeqCst))
+        self.limit().saturating_sub(self.counts.taken.load(SeqCst))
+    }
+
+    /// Takes `blocks` if `free` or more are free; says what is missing otherwise.
+    pub fn take(&self, blocks: usize, free: usize, lasting: bool) -> Option<Missing> {
+        let missing = self.budget.take(&self.counts, self.total, blocks, free, lasting);
+        (missing != Missing { own: 0, common: 0 }).then_some(missing)
     }
 
     /// A block made under a promise is gone.
     pub fn give_back(&self) {
-        self.used.fetch_sub(1, SeqCst);
+        self.counts.used.fetch_sub(1, SeqCst);
         // Contexts die anywhere, in a forked child too: no lock here, and nobody is woken.
-        self.taken.fetch_sub(1, SeqCst);
+        self.counts.taken.fetch_sub(1, SeqCst);
     }
 
     /// Waits until the line changes or it is time to look up.
@@ -104,6 +136,7 @@ impl Room {
         let mut line = self.lock();
         change(&mut line);
         line.version += 1;
+        self.counts.reserved.store(line.begun.values().copied().max().unwrap_or(0), SeqCst);
         self.moved.notify_all();
     }
 
@@ -140,8 +173,9 @@ impl Place {
         (line.places.front() != Some(&self.ticket)).then_some(line.version)
     }
 
-    /// Takes `blocks` if this place is the first and at least `free` blocks are free, `blocks` or more.
-    pub fn ask(&self, blocks: usize, free: usize) -> Asked {
+    /// Takes `blocks` if this place is the first and at least `free` blocks are free, `blocks` or more. What is `lasting`,
+    /// held beyond the call, leaves room for every list that has begun.
+    pub fn ask(&self, blocks: usize, free: usize, lasting: bool) -> Asked {
         let room = &self.geometry.room;
         let line = room.lock();
         let version = line.version;
@@ -149,14 +183,28 @@ impl Place {
             return Asked::Behind { version };
         }
         // Before the sum: a promise that ends in between has given its room back by then.
-        let hopeless = room.promises.load(SeqCst) == 0;
-        // Only the first in line takes, so the sum can only fall until then.
-        let missing = (room.taken.load(SeqCst) + free.max(blocks)).saturating_sub(room.total);
-        if missing > 0 {
-            return Asked::Short { by: missing, hopeless, version };
+        let hopeless = !room.budget.is_busy(&room.counts);
+        match room.take(blocks, free, lasting) {
+            Some(by) => Asked::Short { by, hopeless, version },
+            None => Asked::Taken,
         }
-        room.taken.fetch_add(blocks, SeqCst);
-        Asked::Taken
+    }
+
+    /// A list that has begun goes to the end of the line with what is still outside, `largest` blocks at most each.
+    pub fn let_others_pass(&mut self, largest: usize) {
+        let own = self.ticket;
+        let ticket = &mut self.ticket;
+        self.geometry.room.changed(|line| {
+            let largest = line.begun.remove(&own).unwrap_or(largest);
+            if line.places.len() > 1 {
+                line.short &= line.places.front() != Some(&own);
+                line.places.retain(|&t| t != own);
+                *ticket = line.tickets;
+                line.tickets += 1;
+                line.places.push_back(*ticket);
+            }
+            line.begun.insert(*ticket, largest);
+        });
     }
 
     /// Has waited for `grace` while nothing was at work.
@@ -199,6 +247,7 @@ impl Drop for Place {
         self.geometry.room.changed(|line| {
             line.short &= line.places.front() != Some(&self.ticket);
             line.places.retain(|&t| t != self.ticket);
+            line.begun.remove(&self.ticket);
         });
     }
 }
@@ -213,21 +262,21 @@ pub(crate) struct Promise {
 impl Promise {
     /// A promise of blocks already taken.
     pub fn new(geometry: &Arc<Geometry>, left: usize) -> Self {
-        geometry.room.promises.fetch_add(1, SeqCst);
+        geometry.room.counts.promises.fetch_add(1, SeqCst);
         Self { geometry: Arc::clone(geometry), left }
     }
 
     /// Spends one block.
     pub fn spend(&mut self) -> Result<()> {
         self.left = self.left.checked_sub(1).ok_or_else(|| Error::Internal("a sequence outgrew its room".into()))?;
-        self.geometry.room.used.fetch_add(1, SeqCst);
+        self.geometry.room.counts.used.fetch_add(1, SeqCst);
         Ok(())
     }
 
     /// Gives back all but `left` blocks.
     pub fn lower(&mut self, left: usize) {
         if left < self.left {
-            self.geometry.room.taken.fetch_sub(self.left - left, SeqCst);
+            self.geometry.room.counts.taken.fetch_sub(self.left - left, SeqCst);
             self.left = left;
             self.geometry.room.changed(|_| ());
         }
@@ -237,8 +286,8 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         let room = &self.geometry.room;
-        room.taken.fetch_sub(self.left, SeqCst);
-        room.promises.fetch_sub(1, SeqCst);
+        room.counts.taken.fetch_sub(self.left, SeqCst);
+        room.counts.promises.fetch_sub(1, SeqCst);
         room.changed(|_| ());
     }
 }

@@ -1,9 +1,9 @@
 //! A call on its way: how its sequences come to their room, and whether it is computed together with others.
 //!
 //! Callers stand in one line, and only the first may take room, so a large request is not overtaken for ever by small
-//! ones. A call of many sequences keeps its place until the last of them is in; they enter one by one, as the earlier
-//! ones end. Its first sequence enters only when there is room for the largest: whoever comes later waits behind it, so
-//! that much stays there for it, and a call that has begun always comes to its end. What waits holds nothing but the
+//! ones. A call of many sequences lets them in one by one, as earlier ones end, and goes to the end of the line with each:
+//! others get their turn meanwhile. Its first sequence enters only when there is room for the largest, and whoever wants to
+//! keep room beyond a call leaves that much, so a call that has begun always comes to its end. What waits holds nothing but the
 //! context it goes on from; prefixes are looked up at the moment of entering.
 
 use super::pass::Caller;
@@ -96,10 +96,13 @@ impl<'a> Call<'a> {
             let asked = self.ask(&mut sequences[first..end], largest);
             if asked == Asked::Taken {
                 self.begun = true;
+                first = end;
                 if let Some(place) = &mut self.place {
                     place.begin();
+                    if first < sequences.len() {
+                        place.let_others_pass(largest);
+                    }
                 }
-                first = end;
                 continue;
             }
             if sequences.iter().any(Sequence::at_work) {
@@ -132,9 +135,10 @@ impl<'a> Call<'a> {
             let needed: usize = sequences.iter().map(Sequence::missing).sum();
             // Blocks found are held now and given back with the others, but for those that contexts hold too.
             let found: usize = sequences.iter().filter(|s| s.found > 0).map(|s| s.cache.shelved()).sum();
-            match place.ask(needed, largest.saturating_sub(found)) {
+            match place.ask(needed, largest.saturating_sub(found), self.together) {
                 // What was only kept for later makes room first.
-                Asked::Short { by, .. } if geometry.prefixes.evict(by) > 0 => {}
+                Asked::Short { by, .. } if by.own > 0 && geometry.prefixes.evict(by.own) > 0 => {}
+                Asked::Short { by, .. } if by.own == 0 && geometry.room.budget().evict(by.common) => {}
                 other => break other,
             }
         };
@@ -159,11 +163,11 @@ impl<'a> Call<'a> {
         } else {
             sequences.iter().map(|s| s.cache.blocks() + s.missing()).max().unwrap_or(0)
         };
-        if needed > geometry.room.total() {
+        if needed > geometry.room.limit() {
             return Err(Error::Memory {
                 what: "the key-value cache".into(),
                 needed: ((needed * geometry.block()) as u64).div_ceil(1 << 20),
-                available: geometry.budget >> 20,
+                available: (geometry.room.limit() as u64).saturating_mul(geometry.block() as u64) >> 20,
                 remedy: "shorten prompts, lower max_tokens, split the list, or load with a larger cache_bytes or \
                          kv=\"f16\""
                     .into(),
@@ -220,5 +224,5 @@ impl<'a> Call<'a> {
 
 fn overloaded(geometry: &Arc<Geometry>, needed: usize, why: String) -> Error {
     let room = &geometry.room;
-    Error::Overloaded { needed: needed * SPAN, free: room.free() * SPAN, total: room.total() * SPAN, why }
+    Error::Overloaded { needed: needed * SPAN, free: room.free() * SPAN, total: room.limit() * SPAN, why }
 }

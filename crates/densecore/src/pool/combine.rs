@@ -75,9 +75,12 @@ impl<T> Combiner<T> {
         state.leading = false;
         self.changed.notify_all();
         if let Err(panic) = outcome {
-            // Nobody will come for it.
-            state.done.retain(|done| done.0 != own);
+            // Nobody will come for its item, which may not even have been in this round.
+            let State { waiting, done, .. } = &mut *state;
+            let gone: Vec<(u64, T)> =
+                [waiting, done].into_iter().flat_map(|items| items.extract_if(.., |item| item.0 == own)).collect();
             drop(state);
+            drop(gone);
             resume_unwind(panic);
         }
         state
@@ -122,6 +125,25 @@ mod tests {
         let failed = catch_unwind(AssertUnwindSafe(|| combiner.run(1, 1, &|w| w.len(), &|_| panic!("work failed"))));
         assert!(failed.is_err());
         assert_eq!(combiner.run(2, 1, &|w| w.len(), &|items| items[0] = 7), 7);
+    }
+
+    #[test]
+    fn a_leader_that_panics_in_a_round_of_others_leaves_nothing_behind() {
+        let combiner = Combiner::<u32>::default();
+        let oldest = |_: &[&u32]| 1;
+        for _ in 0..200 {
+            let works = |items: &mut [u32]| assert!(items[0] != 1, "work failed");
+            let call = |item| catch_unwind(AssertUnwindSafe(|| combiner.run(item, 2, &oldest, &works)));
+            let (one, two) = std::thread::scope(|scope| {
+                let one = scope.spawn(|| call(1));
+                let two = scope.spawn(|| call(2));
+                (one.join(), two.join())
+            });
+            // Whoever led the round of item 1 had the panic; the other came back.
+            assert!(one.is_ok() && two.is_ok());
+            let state = combiner.lock();
+            assert!(state.waiting.is_empty() && state.done.is_empty(), "an item was left behind");
+        }
     }
 
     #[test]

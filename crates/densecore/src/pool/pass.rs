@@ -17,6 +17,8 @@ pub(crate) const ROUND_ROWS: usize = 512;
 pub(crate) const SHARED_ROWS: usize = 128;
 /// Rows of one round of the head at most.
 const HEAD_ROWS: usize = 64;
+/// Rounds of others that may panic before a caller gives up.
+const TRIES: usize = 3;
 
 /// Some sequences' rows on their way through the layers.
 struct Rows {
@@ -26,7 +28,8 @@ struct Rows {
     layers: usize,
     cancel: Cancel,
     owner: ThreadId,
-    outcome: Result<()>,
+    /// None until a round has come to its end with it.
+    outcome: Option<Result<()>>,
 }
 
 impl Rows {
@@ -39,7 +42,8 @@ impl Rows {
 struct Finals {
     x: Vec<f32>,
     logits: Floats,
-    outcome: Result<()>,
+    /// None until a round has come to its end with it.
+    outcome: Option<Result<()>>,
 }
 
 /// Memory of one pass through the head, kept between steps.
@@ -91,8 +95,7 @@ impl Meeting {
         layers: usize,
         cancel: &Cancel,
     ) -> (Vec<Cache>, Floats, Result<()>) {
-        let outcome = Err(abandoned());
-        let item = Rows { caches, x, layers, cancel: cancel.clone(), owner: current().id(), outcome };
+        let mut item = Rows { caches, x, layers, cancel: cancel.clone(), owner: current().id(), outcome: None };
         let choose = |waiting: &[&Rows]| {
             let (mut rows, layers) = (0, waiting[0].layers);
             waiting
@@ -103,17 +106,27 @@ impl Meeting {
                 })
                 .count()
         };
-        let expected = self.callers.load(Ordering::Relaxed);
-        let item = self.rows.run(item, expected, &choose, &|round| self.round(decoder, round));
-        (item.caches.into_iter().map(|c| c.0).collect(), item.x, item.outcome)
+        // A round whose leader panicked left its items as they were: they go into another.
+        for _ in 0..TRIES {
+            let expected = self.callers.load(Ordering::Relaxed);
+            item = self.rows.run(item, expected, &choose, &|round| self.round(decoder, round));
+            if item.outcome.is_some() {
+                break;
+            }
+        }
+        let outcome = item.outcome.unwrap_or_else(|| Err(abandoned()));
+        (item.caches.into_iter().map(|c| c.0).collect(), item.x, outcome)
     }
 
     fn round(&self, decoder: &Decoder, round: &mut [Rows]) {
         let width = decoder.config.width;
-        for item in round.iter_mut() {
-            item.outcome = item.cancel.quiet().check();
+        let mut going: Vec<&mut Rows> = Vec::new();
+        for item in round {
+            match item.cancel.quiet().check() {
+                Ok(()) => going.push(item),
+                Err(error) => item.outcome = Some(Err(error)),
+            }
         }
-        let mut going: Vec<&mut Rows> = round.iter_mut().filter(|item| item.outcome.is_ok()).collect();
         let total: usize = going.iter().map(|item| item.count()).sum();
         let Some(first) = going.first() else { return };
         let layers = first.layers;
@@ -126,7 +139,7 @@ impl Meeting {
         let ws = &mut *self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = ws.resize(&decoder.config, total) {
             for item in going {
-                item.outcome = Err(no_room(&decoder.config, total, &error));
+                item.outcome = Some(Err(no_room(&decoder.config, total, &error)));
             }
             return;
         }
@@ -149,11 +162,11 @@ impl Meeting {
             let len = item.count() * width;
             item.x[..len].copy_from_slice(&ws.x[at..at + len]);
             at += len;
-            item.outcome = match &outcome {
+            item.outcome = Some(match &outcome {
                 Ok(()) => Ok(()),
                 Err(Error::Cancelled) => Err(Error::Cancelled),
                 Err(error) => Err(Error::Internal(error.to_string())),
-            };
+            });
         }
     }
 
@@ -171,10 +184,15 @@ impl Meeting {
                 })
                 .count()
         };
-        let item = Finals { x, logits, outcome: Err(abandoned()) };
-        let expected = self.callers.load(Ordering::Relaxed);
-        let item = self.finals.run(item, expected, &most, &|round| self.head_round(decoder, round));
-        item.outcome.map(|()| item.logits)
+        let mut item = Finals { x, logits, outcome: None };
+        for _ in 0..TRIES {
+            let expected = self.callers.load(Ordering::Relaxed);
+            item = self.finals.run(item, expected, &most, &|round| self.head_round(decoder, round));
+            if item.outcome.is_some() {
+                break;
+            }
+        }
+        item.outcome.unwrap_or_else(|| Err(abandoned())).map(|()| item.logits)
     }
 
     fn head_round(&self, decoder: &Decoder, round: &mut [Finals]) {
@@ -187,13 +205,13 @@ impl Meeting {
         let finals = decoder.head.finish(&decoder.pool, &space.x);
         if let [only] = round {
             decoder.head.project(&decoder.pool, &finals, &[], &mut only.logits);
-            only.outcome = Ok(());
+            only.outcome = Some(Ok(()));
             return;
         }
         let rows = finals.len() / width;
         if let Err(error) = space.logits.grow(rows * vocab) {
             for item in round {
-                item.outcome = Err(no_room(&decoder.config, rows, &error));
+                item.outcome = Some(Err(no_room(&decoder.config, rows, &error)));
             }
             return;
         }
@@ -203,12 +221,12 @@ impl Meeting {
             let own;
             (own, rest) = rest.split_at(item.x.len() / width * vocab);
             item.logits[..own.len()].copy_from_slice(own);
-            item.outcome = Ok(());
+            item.outcome = Some(Ok(()));
         }
     }
 }
 
-/// What a caller hears whose work was taken by another that did not come to its end.
+/// What a caller hears whose work was taken again and again by others that did not come to their end.
 fn abandoned() -> Error {
     Error::Internal("a step was abandoned by the caller that led it".into())
 }

@@ -178,7 +178,7 @@ fn contexts_in_hand_are_not_waited_for() {
         // The first block of both forks' end is copied, and one more is there for what follows.
         contexts.pop();
         let answer = contexts[0].generate(Some(&prompt(&ids)), &tokens(60), false, &mut |_| {}).unwrap();
-        assert_eq!(answer.ids.len(), 60);
+        assert_eq!(answer[0].ids.len(), 60);
         assert_eq!(model.import(&bytes, &cancel).unwrap().len(), 200);
         contexts.clear();
         assert_eq!(one(&model, &ids, &tokens(400)).unwrap().ids.len(), 400);

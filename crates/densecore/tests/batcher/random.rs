@@ -185,8 +185,8 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
             let mut context = model.prefill(&[prompt(trunk)], false, cancel)?.pop().unwrap();
             let mut fork = context.clone();
             fork.extend(&prompt(more), false, cancel)?;
-            all.push(context.generate(Some(&prompt(question)), &options, false, &mut |_| {})?);
-            all.push(fork.generate(None, &options, false, &mut |_| {})?);
+            all.extend(context.generate(Some(&prompt(question)), &options, false, &mut |_| {})?);
+            all.extend(fork.generate(None, &options, false, &mut |_| {})?);
             drop(fork);
             let thinking = Thinking {
                 steps: *steps,
