@@ -62,6 +62,10 @@ class ArgumentError(DenseCoreError, ValueError):
     """An argument outside its range."""
 
 
+class OptionError(ArgumentError, TypeError):
+    """An option that a call does not have; the message names the one that is meant."""
+
+
 class PromptError(DenseCoreError, ValueError):
     """A prompt that cannot be used as it stands."""
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, NoReturn
+from weakref import WeakValueDictionary
 
 from dspy import lm15
 
@@ -22,21 +23,29 @@ from densecore.dspy.meter import record
 from densecore.dspy.store import expand
 from densecore.model import Model
 from densecore.results import Generation, TokenLogprob
+from densecore.spelling import refuse
 
 MAX_TOKENS = 1024  # of an answer, where neither the request nor the language model says
 
+_OURS = "densecore/"
 _threads = ThreadPoolExecutor(256, "densecore-async")  # started as they are needed
-_loaded: dict[tuple[Any, ...], Model] = {}
+_loaded: WeakValueDictionary[tuple[Any, ...], Model] = WeakValueDictionary()
 _loading = threading.Lock()
 
 
 def load(name: str, options: dict[str, Any]) -> Model:
-    """The model of this name and these options; loaded once in a process, however many programs name it."""
+    """The model of this name and these options: one in a process while anybody has it, however many programs name it."""
     key = (name, *sorted(options.items()))
     with _loading:
-        if key not in _loaded:
-            _loaded[key] = Model.load(name, **options)
-        return _loaded[key]
+        model = _loaded.get(key)
+        if model is None:
+            model = _loaded[key] = Model.load(name, **options)
+        return model
+
+
+def model_id(model: Model) -> str:
+    """What names a model's answers: weights, quantisation and template (the fingerprint), and how it was loaded."""
+    return f"{_OURS}{model.name}@{model.fingerprint}-{model.kv}{'-exact' if model.exact else ''}"
 
 
 class DenseEngine:
@@ -64,9 +73,19 @@ class DenseEngine:
                 raise errors.ArgumentError(
                     f"options = {sorted(options)}: they are for loading, and this model is loaded"
                 )
-            self.model = model
+            self._model = model
         else:
-            self.model = load(str(model), options)
+            self._model = load(str(model), options)
+
+    @property
+    def model(self) -> Model:
+        """The model that answers."""
+        return self._model
+
+    @property
+    def model_id(self) -> str:
+        """The name of its answers, in DSPy's cache too."""
+        return model_id(self._model)
 
     def __deepcopy__(self, memo: Any) -> DenseEngine:
         return self
@@ -81,26 +100,41 @@ class DenseEngine:
                 "an engine around a loaded model cannot be saved: make it from the model's name or path, or save the "
                 "program without its language model"
             )
-        return {"model": self.source, "options": self.options}
+        return {"model": self.source, "options": self.options, "id": self.model_id}
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> DenseEngine:
-        """The engine that was saved."""
-        return cls(state["model"], **state.get("options", {}))
+        """The engine that was saved, over weights that must still be the same."""
+        made = cls(state["model"], **state.get("options", {}))
+        if (saved := state.get("id", made.model_id)) != made.model_id:
+            raise errors.StateError(
+                f"the program was saved with {saved}, and {state['model']} is now {made.model_id}: bring those weights "
+                "back, or load the program without its language model"
+            )
+        return made
 
     def complete(self, request: lm15.Request, cancel: Cancel | None = None) -> lm15.Response:
-        """One answer."""
+        """One answer. The first of a call's samples has the others computed with it."""
+        self._check(request)
+
+        def draw(count: int) -> list[Generation]:
+            options = {**_options(request), "seed": draws.seeds(request.config.seed, count)}
+            found: list[Generation] = self.model.generate([_messages(request)] * count, cancel=cancel, **options)
+            for each in found:
+                record(each.usage)
+            return found
+
         try:
-            found = self.model.generate(_messages(request), cancel=cancel, **_options(request))
+            found = draws.sample(request, draw)
         except errors.DenseCoreError as error:
             _translate(error)
-        draws.answered()
-        record(found.usage)
         return _response(request, found, self.model)
 
     def stream(self, request: lm15.Request, cancel: Cancel | None = None) -> Generator[Any, None, None]:
         """The same as events: a start, deltas as tokens come, an end. Closing the stream stops the model."""
-        cancel, options = cancel or Cancel(), _options(request)
+        self._check(request)
+        cancel = cancel or Cancel()
+        options = {**_options(request), "seed": draws.seeds(request.config.seed, 1)}
         silent: list[Any] = []  # logprobs of tokens whose text has not come yet
         try:
             events = self.model.stream(_messages(request), cancel=cancel, **options)
@@ -119,6 +153,13 @@ class DenseEngine:
         record(found.usage)
         reason = _finish(request, found, self.model)
         yield lm15.StreamEndEvent(finish_reason=reason, usage=_usage(found), provider_data=_shortened(found))
+
+    def _check(self, request: lm15.Request) -> None:
+        """A request that names one of our models means that one: its answer is filed under that name."""
+        if request.model.startswith(_OURS) and request.model != self.model_id:
+            raise lm15.InvalidRequestError(
+                f"model = {request.model!r}: this engine answers as {self.model_id}; ask with that name, as DenseLM does"
+            )
 
     def close(self) -> None:
         """Nothing to close: others may use the model."""
@@ -219,7 +260,6 @@ def _options(request: lm15.Request) -> dict[str, Any]:
         "frequency_penalty",
         "presence_penalty",
         "probabilities",
-        "extensions",
     ):
         if getattr(config, name):
             raise lm15.UnsupportedFeatureError(
@@ -227,6 +267,10 @@ def _options(request: lm15.Request) -> dict[str, Any]:
                 "top_p, top_k, seed, stop, max_tokens, logprobs, response_format)",
                 feature=name,
             )
+    try:
+        refuse("the engine", config.extensions or (), sorted(DenseEngine.supported_params))
+    except errors.OptionError as error:
+        raise lm15.UnsupportedFeatureError(str(error), feature=next(iter(config.extensions or ()))) from error
     try:
         form = response.read(config.response_format)
     except errors.ArgumentError as error:
@@ -238,7 +282,6 @@ def _options(request: lm15.Request) -> dict[str, Any]:
         "top_p": config.top_p,
         "top_k": config.top_k,
         "stop": list(config.stop) or None,
-        "seed": None if config.seed is None else draws.seed(config.seed),
         "logprobs": config.logprobs,
     }
     return {name: value for name, value in given.items() if value is not None}
