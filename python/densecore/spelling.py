@@ -104,7 +104,7 @@ def options(function: Any) -> list[str]:
     >>> "context" in options(densecore.Model.load)
     True
     """
-    return list(function.__kwdefaults__)
+    return list(function.__kwdefaults__ or ())
 
 
 def _hint(name: str, known: list[str], elsewhere: Mapping[str, Iterable[str]]) -> str:
