@@ -7,6 +7,7 @@ computes them together.
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -240,16 +241,22 @@ def _messages(request: lm15.Request) -> list[dict[str, Any]]:
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    texts = []
-    for part in content:
-        if part.type != "text":
-            raise lm15.UnsupportedFeatureError(
-                f"a message has a part of type {part.type!r}, and this engine reads text: leave it out, or put what it "
-                "shows into words",
-                feature=part.type,
-            )
-        texts.append(part.text)
-    return "\n".join(texts)
+    return "\n".join(_written(part) for part in content)
+
+
+def _written(part: Any) -> str:
+    """A part of a message in words; calls of tools and what they gave too, as text adapters write them."""
+    if part.type == "text":
+        return str(part.text)
+    if part.type == "tool_call":
+        return json.dumps({"name": part.name, "args": part.input}, ensure_ascii=False, default=str)
+    if part.type == "tool_result":
+        return _text(part.content)
+    raise lm15.UnsupportedFeatureError(
+        f"a message has a part of type {part.type!r}, and this engine reads text: leave it out, or put what it "
+        "shows into words",
+        feature=part.type,
+    )
 
 
 def _options(request: lm15.Request) -> dict[str, Any]:

@@ -229,7 +229,8 @@ class _Reader:
 
 
 def _several(item: str, least: int, most: int, ends: str = "[]") -> str:
-    several = f'{item} (", " {item}){{{max(0, least - 1)},{most - 1}}}'
+    more = f' (", " {item}){{{max(0, least - 1)},{most - 1}}}' if most > 1 else ""
+    several = f"{item}{more}"
     return f'("{ends[0]}" {several} "{ends[1]}")' if least else f'("{ends[0]}" ({several})? "{ends[1]}")'
 
 
