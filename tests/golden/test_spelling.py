@@ -76,7 +76,7 @@ def test_the_table_leads_to_what_there_is(small: Pair) -> None:
 
 
 DSPYS = {
-    "max_new_tokens": "max_tokens", "n_ctx": "give context to load={...}", "do_sample": "temperature",
+    "max_new_tokens": "max_tokens", "n_ctx": "load={...}", "do_sample": "temperature",
     "api_key": "there are", "temprature": "temperature", "context": "load={...}", "frequency_penalti": "",
 }  # fmt: skip
 

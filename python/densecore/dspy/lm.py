@@ -122,9 +122,9 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         The engine is a :class:`DenseEngine`, or what wraps one and says its ``model_id``.
         """
         options = _named(options)
-        refuse(
-            "DenseLM.copy", [name for name in options if not hasattr(self, name)], [*_KNOWN, "engine", "async_engine"]
-        )
+        own = [name for name in (*_KNOWN, "engine", "async_engine") if name != "load"]
+        given = [name for name in options if not hasattr(self, name)]
+        refuse("DenseLM.copy", given, own, {"another DenseLM, in load={...}": options_of(Model.load)})
         engine: Any = options.get("engine", self.engine)
         if not isinstance(getattr(engine, "model_id", None), str):
             raise ArgumentError(
