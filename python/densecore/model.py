@@ -24,8 +24,7 @@ from densecore.prompt import _text as checked_text
 from densecore.prompt import ids as token_ids
 from densecore.prompt import messages_as_text, read
 from densecore.results import Generation, Readout, Score, Thought
-from densecore.spelling import options as options_of
-from densecore.spelling import refuse
+from densecore.spelling import LOADING, refuse
 from densecore.stream import Stream
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class Model:
             progress: Show download progress; by default on a terminal.
             unknown: Options of other libraries: the error says how they are spelt here.
         """
-        refuse("Model.load", unknown, options_of(cls.load), {"Model.generate": READERS})
+        refuse("Model.load", unknown, LOADING, {"Model.generate": READERS})
         threads = resolve_threads(backend)
         length = optional_whole("context", context, 1)
         room = optional_whole("cache_bytes", cache_bytes, 1)
@@ -114,7 +113,7 @@ class Model:
     def from_pretrained(cls, *arguments: object, **options: object) -> NoReturn:
         """Refused: the name of this is :meth:`load`."""
         name = repr(arguments[0]) if arguments else "..."
-        refuse("Model.load", options, options_of(cls.load), {"Model.generate": READERS})
+        refuse("Model.load", options, LOADING, {"Model.generate": READERS})
         raise OptionError(f"Model.from_pretrained({name:.80}): the call is densecore.Model.load({name:.80})")
 
     # -- facts ---------------------------------------------------------------------------------------------------

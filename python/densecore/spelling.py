@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from densecore.errors import OptionError
+
+LOADING = ("backend", "context", "kv", "exact", "cache_bytes", "max_memory", "prefix_bytes", "queue", "queue_seconds",
+           "offline", "progress")  # fmt: skip
+"""The options of ``Model.load``."""
 
 _CPU = "the engine computes on the CPU; leave it out, or give backend=densecore.CPU(threads=...)"
 _THREADS = "give backend=densecore.CPU(threads=...) to Model.load"
@@ -71,6 +74,8 @@ ADVICE: dict[str, str] = {
 """What has no counterpart of another name, and what to do instead."""
 
 _SPELT = {other: ours for ours, others in OURS.items() for other in others}
+FOREIGN = _SPELT.keys() | ADVICE.keys()
+"""All names of others."""
 
 
 def refuse(
@@ -95,16 +100,6 @@ def refuse(
     for name in given:
         if name not in names:
             raise OptionError(f"{call} has no option {name}: {_hint(name, names, elsewhere or {})}")
-
-
-def options(function: Any) -> list[str]:
-    """The names of a function's options: what may be left out and is given by name.
-
-    >>> import densecore
-    >>> "context" in options(densecore.Model.load)
-    True
-    """
-    return list(function.__kwdefaults__ or ())
 
 
 def _hint(name: str, known: list[str], elsewhere: Mapping[str, Iterable[str]]) -> str:

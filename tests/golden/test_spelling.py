@@ -10,6 +10,7 @@ import pytest
 
 import densecore
 from densecore import errors, spelling
+from densecore.options import READERS
 from tests.golden.fixtures import Pair
 
 LOADING = {
@@ -22,7 +23,7 @@ GENERATING = {
     "max_new_tokens": "max_tokens", "max_length": "max_tokens", "n_predict": "max_tokens", "do_sample": "temperature",
     "stop_strings": "stop", "stop_sequences": "stop", "num_beams": "beam", "grammar": "form=densecore.Json",
     "response_format": "form=densecore.Json", "n_ctx": "Model.load", "streamer": "stream(", "top_logprobs": "logprobs",
-    "max_token": "max_tokens", "nonsense": "temperature, top_k",
+    "repeat_penalty": "repetition_penalty", "num_return_sequences": "n here", "max_token": "max_tokens", "nonsense": "temperature, top_k",
 }  # fmt: skip
 
 
@@ -65,9 +66,11 @@ def test_generating(small: Pair, name: str) -> None:
         refused(call, GENERATING[name])
 
 
-def test_the_table_leads_to_what_there_is(small: Pair) -> None:
-    """No name of ours is called foreign, and where the table has a name of ours for one, that option is there."""
-    ours = {*spelling.options(densecore.Model.load), "max_tokens", "temperature", "stop", "seed"}
+def test_the_table_leads_to_what_there_is() -> None:
+    """No name of ours is called foreign, and what the table leads to is there."""
+    ours = {*spelling.LOADING, *READERS, "raw", "cancel"}
+    assert list(spelling.LOADING) == list(densecore.Model.load.__kwdefaults__)
+    assert spelling.OURS.keys() <= ours
     assert not ours & spelling.ADVICE.keys()
     foreign = [other for others in spelling.OURS.values() for other in others]
     assert len(set(foreign)) == len(foreign)

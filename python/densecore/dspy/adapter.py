@@ -9,8 +9,8 @@ import dspy
 
 from densecore.dspy import response
 from densecore.dspy.calls import chosen
-from densecore.dspy.engine import MAX_TOKENS
 from densecore.dspy.fields import LINE_ENDS, grammar
+from densecore.dspy.request import MAX_TOKENS
 
 
 class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]

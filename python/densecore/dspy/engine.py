@@ -7,7 +7,6 @@ computes them together.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,12 +20,9 @@ from densecore import errors
 from densecore.arguments import Cancel
 from densecore.dspy import draws, response
 from densecore.dspy.meter import record
-from densecore.dspy.store import expand
+from densecore.dspy.request import SUPPORTED, messages, options
 from densecore.model import Model
 from densecore.results import Generation, TokenLogprob
-from densecore.spelling import refuse
-
-MAX_TOKENS = 1024  # of an answer, where neither the request nor the language model says
 
 _OURS = "densecore/"
 _threads = ThreadPoolExecutor(256, "densecore-async")  # started as they are needed
@@ -62,9 +58,7 @@ class DenseEngine:
     supports_response_schema = True
     holds_grammar = True
     """Whether a grammar in a request binds the answer, as our adapter's do."""
-    supported_params = frozenset(
-        {"temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "logprobs", "response_format"}
-    )
+    supported_params = SUPPORTED
 
     def __init__(self, model: Model | str, **options: Any) -> None:
         self.source = None if isinstance(model, Model) else str(model)
@@ -119,8 +113,8 @@ class DenseEngine:
         self._check(request)
 
         def draw(count: int) -> list[Generation]:
-            options = {**_options(request), "seed": draws.seeds(request.config.seed, count)}
-            found: list[Generation] = self.model.generate([_messages(request)] * count, cancel=cancel, **options)
+            options = {**self._options(request), "seed": draws.seeds(request.config.seed, count)}
+            found: list[Generation] = self.model.generate([messages(request)] * count, cancel=cancel, **options)
             for each in found:
                 record(each.usage)
             return found
@@ -129,16 +123,18 @@ class DenseEngine:
             found = draws.sample(request, draw)
         except errors.DenseCoreError as error:
             _translate(error)
+        if found.error is not None:
+            _translate(found.error)
         return _response(request, found, self.model)
 
     def stream(self, request: lm15.Request, cancel: Cancel | None = None) -> Generator[Any, None, None]:
         """The same as events: a start, deltas as tokens come, an end. Closing the stream stops the model."""
         self._check(request)
         cancel = cancel or Cancel()
-        options = {**_options(request), "seed": draws.seeds(request.config.seed, 1)}
+        options = {**self._options(request), "seed": draws.seeds(request.config.seed, 1)}
         silent: list[Any] = []  # logprobs of tokens whose text has not come yet
         try:
-            events = self.model.stream(_messages(request), cancel=cancel, **options)
+            events = self.model.stream(messages(request), cancel=cancel, **options)
             yield lm15.StreamStartEvent(model=request.model)
             for event in events:
                 silent += (_logprob(token, self.model) for token in event.logprobs or ())
@@ -154,6 +150,12 @@ class DenseEngine:
         record(found.usage)
         reason = _finish(request, found, self.model)
         yield lm15.StreamEndEvent(finish_reason=reason, usage=_usage(found), provider_data=_shortened(found))
+
+    def _options(self, request: lm15.Request) -> dict[str, Any]:
+        try:
+            return options(request)
+        except errors.DenseCoreError as error:
+            _translate(error)
 
     def _check(self, request: lm15.Request) -> None:
         """A request that names one of our models means that one: its answer is filed under that name."""
@@ -224,74 +226,6 @@ def _in_thread(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 def _restore(cls: type[DenseEngine], state: dict[str, Any]) -> DenseEngine:
     return cls.load_state(state)
-
-
-def _messages(request: lm15.Request) -> list[dict[str, Any]]:
-    """The conversation as the model's template takes it, with the vectors of its states in their places."""
-    turns = [{"role": "system", "content": expand(_text(request.system))}] if request.system else []
-    if request.tools:
-        raise lm15.UnsupportedFeatureError(
-            "this engine takes no tools natively; use dspy.ReAct, which needs none", feature="tools"
-        )
-    roles = {"developer": "system", "tool": "user"}
-    turns += [{"role": roles.get(m.role, m.role), "content": expand(_text(m.parts))} for m in request.messages]
-    return turns
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(_written(part) for part in content)
-
-
-def _written(part: Any) -> str:
-    """A part of a message in words; calls of tools and what they gave too, as text adapters write them."""
-    if part.type == "text":
-        return str(part.text)
-    if part.type == "tool_call":
-        return json.dumps({"name": part.name, "args": part.input}, ensure_ascii=False, default=str)
-    if part.type == "tool_result":
-        return _text(part.content)
-    raise lm15.UnsupportedFeatureError(
-        f"a message has a part of type {part.type!r}, and this engine reads text: leave it out, or put what it "
-        "shows into words",
-        feature=part.type,
-    )
-
-
-def _options(request: lm15.Request) -> dict[str, Any]:
-    """The request's settings as :meth:`densecore.Model.generate` names them."""
-    config = request.config
-    for name in (
-        "reasoning",
-        "frequency_penalty",
-        "presence_penalty",
-        "probabilities",
-    ):
-        if getattr(config, name):
-            raise lm15.UnsupportedFeatureError(
-                f"{name} = {getattr(config, name)!r:.80}: this engine has no such setting; leave it out (it knows temperature, "
-                "top_p, top_k, seed, stop, max_tokens, logprobs, response_format)",
-                feature=name,
-            )
-    try:
-        refuse("the engine", config.extensions or (), sorted(DenseEngine.supported_params))
-    except errors.OptionError as error:
-        raise lm15.UnsupportedFeatureError(str(error), feature=next(iter(config.extensions or ()))) from error
-    try:
-        form = response.read(config.response_format)
-    except errors.ArgumentError as error:
-        _translate(error)
-    given = {
-        "form": form,
-        "max_tokens": config.max_tokens or MAX_TOKENS,
-        "temperature": config.temperature or 0.0,
-        "top_p": config.top_p,
-        "top_k": config.top_k,
-        "stop": list(config.stop) or None,
-        "logprobs": config.logprobs,
-    }
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _finish(request: lm15.Request, found: Generation, model: Model) -> Any:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from densecore.dspy import draws
-from densecore.dspy.engine import MAX_TOKENS, AsyncDenseEngine, DenseEngine
+from densecore.dspy.engine import AsyncDenseEngine, DenseEngine
 from densecore.dspy.engine import model_id as model_id
+from densecore.dspy.request import MAX_TOKENS
 from densecore.errors import ArgumentError
 from densecore.model import Model
-from densecore.spelling import options as options_of
-from densecore.spelling import refuse
+from densecore.spelling import FOREIGN, LOADING, refuse
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -66,7 +66,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         for name in ("engine", "async_engine", "model_type"):
             if name in options:
                 raise ArgumentError(f"{name} = {options[name]!r:.80}: it is this class's own; leave it out")
-        refuse("DenseLM", options, _KNOWN, {"load={...}": options_of(Model.load)})
+        refuse("DenseLM", options, _KNOWN, {"load={...}": LOADING})
         options = _named({"max_tokens": max_tokens, **options})
         most = options.pop("max_tokens")
         engine = DenseEngine(model if isinstance(model, Model) else os.fspath(model), **(load or {}))
@@ -111,6 +111,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
 
     def _drawing(self, options: dict[str, Any]) -> AbstractContextManager[None]:
         """The call as :mod:`densecore.dspy.draws` needs to know it. An engine around ours has its own way with samples."""
+        refuse("DenseLM", [name for name in options if name in FOREIGN], [*_KNOWN, "model", "messages"])
         merged = {**self.kwargs, **options}
         self.model = merged.get("model", self.model)
         samples = merged.get("n") if isinstance(self.engine, DenseEngine) else 1
@@ -124,7 +125,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         options = _named(options)
         own = [name for name in (*_KNOWN, "engine", "async_engine") if name != "load"]
         given = [name for name in options if not hasattr(self, name)]
-        refuse("DenseLM.copy", given, own, {"another DenseLM, in load={...}": options_of(Model.load)})
+        refuse("DenseLM.copy", given, own, {"another DenseLM, in load={...}": LOADING})
         engine: Any = options.get("engine", self.engine)
         if not isinstance(getattr(engine, "model_id", None), str):
             raise ArgumentError(
