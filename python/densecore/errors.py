@@ -114,6 +114,10 @@ class NumericError(DenseCoreError, ArithmeticError):
     """The model computed NaN or infinity for a sequence, or a key or value too large for its storage."""
 
 
+class ThreadError(DenseCoreError, RuntimeError):
+    """The system gave no thread: there are too many, or too little memory for another one."""
+
+
 class GenerationCancelled(DenseCoreError, RuntimeError):
     """The caller cancelled."""
 

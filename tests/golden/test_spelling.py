@@ -23,7 +23,8 @@ GENERATING = {
     "max_new_tokens": "max_tokens", "max_length": "max_tokens", "n_predict": "max_tokens", "do_sample": "temperature",
     "stop_strings": "stop", "stop_sequences": "stop", "num_beams": "beam", "grammar": "form=densecore.Json",
     "response_format": "form=densecore.Json", "n_ctx": "Model.load", "streamer": "stream(", "top_logprobs": "logprobs",
-    "repeat_penalty": "repetition_penalty", "num_return_sequences": "n here", "max_token": "max_tokens", "nonsense": "temperature, top_k",
+    "repeat_penalty": "repetition_penalty", "num_return_sequences": "n here",
+    "max_token": "max_tokens", "nonsense": "temperature, top_k",
 }  # fmt: skip
 
 
