@@ -144,6 +144,10 @@ def test_contradictions_are_refused(folders: tuple[Path, Path]) -> None:
     for contradiction in contradictions:
         with pytest.raises(errors.ArgumentError, match="engine"):
             contradiction()
+    half = copy.copy(first)
+    half._engine_spec = second.engine
+    with pytest.raises(errors.ArgumentError, match="async_engine"):
+        asyncio.run(half.acall(ASKED))
     assert first.copy(model=first.model, engine=second.engine.__class__(first.dense))(ASKED) == own(first)
     assert first(ASKED, model=first.model) == own(first)
     with pytest.raises(AttributeError):

@@ -113,7 +113,8 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         """The call as :mod:`densecore.dspy.draws` needs to know it. An engine around ours has its own way with samples."""
         refuse("DenseLM", [name for name in options if name in FOREIGN], [*_KNOWN, "model", "messages"])
         merged = {**self.kwargs, **options}
-        self.model = merged.get("model", self.model)
+        self.model = merged.get("model", self.model)  # refuses another
+        _check_pair(self.engine, self._async_engine_spec)
         samples = merged.get("n") if isinstance(self.engine, DenseEngine) else 1
         return draws.call(merged.get("rollout_id"), samples if isinstance(samples, int) else 1)
 
@@ -134,9 +135,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
             )
         if "engine" in options and isinstance(engine, DenseEngine):
             options = {"async_engine": AsyncDenseEngine(engine), **options}
-        beside = options.get("async_engine")
-        if beside is not None and getattr(beside, "engine", None) is not engine:
-            raise ArgumentError(f"async_engine = {beside!r:.80}: it answers with another engine; leave it out")
+        _check_pair(engine, options.get("async_engine"))
         if (name := options.pop("model", engine.model_id)) != engine.model_id:
             raise ArgumentError(f"model = {name!r:.80}: {_FOLLOWS.format(engine.model_id)}")
         made: DenseLM = super().copy(**options)
@@ -162,6 +161,12 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         own = ("engine", "async_engine", "model", "model_type", "_dspy_lm_class")
         engine = DenseEngine.load_state({**state["engine"]["state"], "id": state["model"]})
         return cls(str(engine.source), load=engine.options, **{k: v for k, v in state.items() if k not in own})
+
+
+def _check_pair(engine: Any, beside: Any) -> None:
+    """What answers coroutines must be the engine whose name the answers get."""
+    if beside is not None and getattr(beside, "engine", None) is not engine:
+        raise ArgumentError(f"async_engine = {beside!r:.80}: it answers with another engine; leave it out")
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:
