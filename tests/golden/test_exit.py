@@ -50,6 +50,22 @@ WORK = {
     "iterated": "again_and_again(iterate)",
     "loaded": "again_and_again(lambda: densecore.Model.load(sys.argv[1]))",
     "contexts": "again_and_again(lambda: model.prefill(densecore.Prompt(rows)).fork().extend('more'))",
+    "abandoned": """
+from densecore.dspy.engine import AsyncDenseEngine, DenseEngine
+import asyncio, dspy
+begun = threading.Event()
+request = dspy.lm15.Request(model="x", messages=(dspy.lm15.Message.user("One, two"),),
+                            config=dspy.lm15.Config(max_tokens=6000))
+engine = AsyncDenseEngine(DenseEngine(model))
+async def ask():
+    asking = asyncio.ensure_future(engine.complete(request))
+    await asyncio.sleep(0.05)
+    begun.set()
+    await asking
+    print("nobody waited for this")
+threading.Thread(target=lambda: asyncio.run(ask()), daemon=True).start()
+begun.wait()
+""",
     "coroutines": """
 from densecore.dspy.engine import AsyncDenseEngine, DenseEngine
 from densecore import Cancel
@@ -77,7 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("work", WORK)
 def test_a_process_ends_while_the_engine_works(folder: Path, work: str) -> None:
-    if work == "coroutines":
+    if work in ("coroutines", "abandoned"):
         pytest.importorskip("dspy", reason="the extra `dspy`")
     for number in range(TIMES[work]):
         ending, status = list(ENDINGS.items())[number % len(ENDINGS)]
@@ -89,6 +105,7 @@ def test_a_process_ends_while_the_engine_works(folder: Path, work: str) -> None:
             env={**os.environ, "RUST_BACKTRACE": "0"},
         )
         assert done.returncode == status, done.stderr
+        assert not done.stdout, done.stdout
         told = done.stderr if status != 1 else done.stderr.partition("Traceback")[0]
         assert not told, told
         assert "panicked" not in done.stderr

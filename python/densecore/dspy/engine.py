@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
@@ -21,11 +21,12 @@ from densecore.arguments import Cancel
 from densecore.dspy import draws, response
 from densecore.dspy.meter import record
 from densecore.dspy.request import SUPPORTED, messages, options
+from densecore.dspy.threads import Threads
 from densecore.model import Model
 from densecore.results import Generation, TokenLogprob
 
 _OURS = "densecore/"
-_threads = ThreadPoolExecutor(256, "densecore-async")  # started as they are needed
+_threads = Threads(256, "densecore-async")
 _loaded: WeakValueDictionary[tuple[Any, ...], Model] = WeakValueDictionary()
 _loading = threading.Lock()
 
