@@ -31,6 +31,6 @@ from densecore.dspy.adapter import DenseAdapter
 from densecore.dspy.engine import AsyncDenseEngine, DenseEngine
 from densecore.dspy.lm import DenseLM
 from densecore.dspy.state import DenseState
-from densecore.dspy.store import DenseStore
+from densecore.states.store import DenseStore
 
 __all__ = ["AsyncDenseEngine", "DenseAdapter", "DenseEngine", "DenseLM", "DenseState", "DenseStore"]

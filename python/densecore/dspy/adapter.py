@@ -7,9 +7,9 @@ from typing import Any
 
 import dspy
 
-from densecore.dspy import response
 from densecore.dspy.engine import MAX_TOKENS
 from densecore.dspy.fields import LINE_ENDS, grammar
+from densecore.forms import response
 
 
 class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]

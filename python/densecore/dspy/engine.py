@@ -17,11 +17,12 @@ from dspy import lm15
 
 from densecore import errors
 from densecore.arguments import Cancel
-from densecore.dspy import draws, response
-from densecore.dspy.meter import record
-from densecore.dspy.store import expand
+from densecore.dspy import draws
+from densecore.forms import response
 from densecore.model import Model
 from densecore.results import Generation, TokenLogprob
+from densecore.runs.meter import record
+from densecore.states.store import expand
 
 MAX_TOKENS = 1024  # of an answer, where neither the request nor the language model says
 
