@@ -316,7 +316,8 @@ class Model:
 
         Returns:
             A :class:`Generation`, or a list of them for a list of prompts; with ``n`` above 1 a list of ``n`` a prompt. Of
-            several answers one that fails for itself alone (its numbers went wrong, say) carries its error, and the others are whole.
+            several answers one that fails for itself alone (its numbers went wrong, say) carries its error, and the others
+            are whole.
         """
         engine, logprobs = read_options(options), options.get("logprobs") is not None
         rows, many = read(prompt, self)

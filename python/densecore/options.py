@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from densecore import _core
 from densecore.arguments import number, optional, texts, truth, whole
 from densecore.errors import ArgumentError
-from densecore.form import read as read_form
+from densecore.forms.form import read as read_form
 from densecore.prompt import ids as token_ids
 from densecore.spelling import LOADING, refuse
 
 if TYPE_CHECKING:
-    from densecore.form import Form
+    from densecore.forms.form import Form
 
 
 class GenerateOptions(TypedDict, total=False):

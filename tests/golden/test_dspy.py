@@ -208,7 +208,7 @@ def test_a_stream_has_the_logprobs_of_its_tokens(lm: Any, stop: tuple[str, ...])
 @pytest.mark.parametrize("way", ["complete", "stream"])
 def test_a_timeout_stops_the_model(lm: Any, way: str, moment: float) -> None:
     from densecore.dspy.engine import AsyncDenseEngine
-    from densecore.dspy.meter import metered
+    from densecore.runs.meter import metered
 
     engine = AsyncDenseEngine(lm.engine)
     request = dspy.lm15.Request(model=lm.model, messages=(dspy.lm15.Message.user("Count to a thousand. " * 40),),

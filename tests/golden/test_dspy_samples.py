@@ -46,7 +46,7 @@ def lm(small: Pair) -> Any:
 def test_samples_are_one_batch(lm: Any, batches: list[int], way: str) -> None:
     """Of one seed they are what they were one after the other, and the call repeated gives them again."""
     from densecore.dspy import draws
-    from densecore.dspy.meter import metered
+    from densecore.runs.meter import metered
 
     def ask(**options: Any) -> Any:
         return lm("Tell", **options) if way == "call" else asyncio.run(lm.acall("Tell", **options))

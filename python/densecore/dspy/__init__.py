@@ -30,8 +30,8 @@ from densecore.dspy.adapter import DenseAdapter
 from densecore.dspy.engine import AsyncDenseEngine, DenseEngine
 from densecore.dspy.lm import DenseLM
 from densecore.dspy.state import DenseState
-from densecore.dspy.store import DenseStore
 from densecore.model import Model
+from densecore.states.store import DenseStore
 
 
 def configure(model: str | os.PathLike[str] | Model | DenseLM, **options: Any) -> DenseLM:

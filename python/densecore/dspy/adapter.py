@@ -7,10 +7,10 @@ from typing import Any
 
 import dspy
 
-from densecore.dspy import response
 from densecore.dspy.calls import chosen
 from densecore.dspy.fields import LINE_ENDS, grammar
 from densecore.dspy.request import MAX_TOKENS
+from densecore.forms import response
 
 
 class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]

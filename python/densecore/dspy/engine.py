@@ -18,12 +18,13 @@ from dspy import lm15
 
 from densecore import errors
 from densecore.arguments import Cancel
-from densecore.dspy import draws, response
-from densecore.dspy.meter import record
+from densecore.dspy import draws
 from densecore.dspy.request import SUPPORTED, messages, options
 from densecore.dspy.threads import Threads
+from densecore.forms import response
 from densecore.model import Model
 from densecore.results import Generation, TokenLogprob
+from densecore.runs.meter import record
 
 _OURS = "densecore/"
 _threads = Threads(256, "densecore-async")

@@ -19,14 +19,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 import dspy
 from dspy.adapters.utils import parse_value
 
-from densecore.dspy.annotation import of_type
 from densecore.dspy.calls import arguments
 from densecore.dspy.calls import calls as tool_calls
-from densecore.dspy.formats import PLAIN_FORMATS
-from densecore.dspy.lengths import bounded
-from densecore.dspy.schema import Rules, quoted, regex
 from densecore.errors import ArgumentError
-from densecore.form import Lark
+from densecore.forms.annotation import of_type
+from densecore.forms.form import Lark
+from densecore.forms.formats import PLAIN_FORMATS
+from densecore.forms.lengths import bounded
+from densecore.forms.schema import Rules, quoted, regex
 
 # Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
 ROOM_TEXT = 96

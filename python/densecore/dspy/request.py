@@ -7,10 +7,10 @@ from typing import Any
 
 from dspy import lm15
 
-from densecore.dspy import response
-from densecore.dspy.store import expand
 from densecore.errors import OptionError
+from densecore.forms import response
 from densecore.spelling import refuse
+from densecore.states.store import expand
 
 MAX_TOKENS = 1024  # of an answer, where neither the request nor the language model says
 SUPPORTED = frozenset(

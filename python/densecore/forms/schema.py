@@ -15,9 +15,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from densecore.dspy.decimals import between, units
-from densecore.dspy.formats import ANY_STRING, FORMATS, STRIPPED
 from densecore.errors import ArgumentError
+from densecore.forms.decimals import between, units
+from densecore.forms.formats import ANY_STRING, FORMATS, STRIPPED
 
 LONGEST_STRING = 500  # characters: some five sentences
 LONGEST_KEY = 40  # characters of a key that the schema does not name
