@@ -21,7 +21,7 @@ from densecore import data
 from densecore.eval.__main__ import main as evaluate
 from densecore.optimize.__main__ import main as optimise
 from densecore.report.record import machine
-from densecore.report.summary import replace_text
+from densecore.runs.replace import write_text
 
 FOLDER = Path("results/experiments/optimisers")
 SELECT_ROWS = 50
@@ -109,7 +109,7 @@ def write(name: str, compiled: list[Path]) -> None:
         {**run, "machine": machine()} for run in runs
     ]
     written = {"command": "python experiments/optimised_programs.py", "set": name, "runs": runs}
-    replace_text(summary, json.dumps(written, indent=1, ensure_ascii=False) + "\n")
+    write_text(summary, json.dumps(written, indent=1, ensure_ascii=False) + "\n")
 
 
 def demonstration(demo: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from densecore import Model, data, models
 from densecore.metrics import paired_bootstrap
 from densecore.programs.search import passages, title
 from densecore.report.record import machine
-from densecore.report.summary import replace_text
 from densecore.retrieval import BM25, Fused, Vectors
+from densecore.runs.replace import write_text
 
 PLACE = Path("results/experiments/retrieval.json")
 MODEL = "smollm2-135m-instruct"
@@ -94,7 +94,7 @@ def main() -> int:
     made["rows"] = rows
     for row in rows:
         print(f"{row['search']:18} {row['split']:28} {row['n']:4} recall@{K} {row['recall']:.3f} {row['interval']}")
-    replace_text(PLACE, json.dumps(made, indent=1) + "\n")
+    write_text(PLACE, json.dumps(made, indent=1) + "\n")
     return 0
 
 

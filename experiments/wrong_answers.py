@@ -17,7 +17,7 @@ from densecore import data
 from densecore.eval.choice import place
 from densecore.programs.task import best
 from densecore.report import Example, Journal
-from densecore.report.summary import replace_text
+from densecore.runs.replace import write_text
 
 FOLDER = Path("results/experiments")
 REASONED = ("PlainChainOfThought", "ChainOfThought", "PromptPlanSolve", "PlanSolve", "PlanSolve-mode=token")
@@ -40,7 +40,7 @@ def main() -> int:
         rows = data.load("hotpotqa", "dev", limit=len(journal))
         complete = {row.id for row in rows if set(row.supporting) <= {text.split(" | ")[0] for text in best(row)}}
         known[name] = parts(journal.examples, lambda each, complete=complete: each.id in complete, "score")
-    replace_text(summary, json.dumps(written, indent=1) + "\n")
+    write_text(summary, json.dumps(written, indent=1) + "\n")
     return 0
 
 

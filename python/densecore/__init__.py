@@ -23,7 +23,7 @@ from densecore.arguments import Cancel
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context
 from densecore.errors import DenseCoreError
-from densecore.form import Choice, Form, Json, Lark, Regex
+from densecore.forms.form import Choice, Form, Json, Lark, Regex
 from densecore.gradient import Loss, Vjp
 from densecore.hardware import CPU, GPU, BackendConfig, Hardware, hardware
 from densecore.hidden import Hidden

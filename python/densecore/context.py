@@ -128,14 +128,12 @@ class Context:
             return data
         from pathlib import Path  # kept out of the package's import time
 
-        target = Path(path)
-        partial = target.with_name(target.name + ".partial")
+        from densecore.runs import replace
+
         try:
-            partial.write_bytes(data)
-            partial.replace(target)
+            replace.write(Path(path), data)
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise StorageError(f"writing {target} failed: {error}; check the folder and the free space") from error
+            raise StorageError(f"writing {path} failed: {error}; check the folder and the free space") from error
         return None
 
     def __repr__(self) -> str:

@@ -62,6 +62,10 @@ class ArgumentError(DenseCoreError, ValueError):
     """An argument outside its range."""
 
 
+class OptionError(ArgumentError, TypeError):
+    """An option that a call does not have; the message names the one that is meant."""
+
+
 class PromptError(DenseCoreError, ValueError):
     """A prompt that cannot be used as it stands."""
 
@@ -108,6 +112,10 @@ class OverloadedError(DenseCoreError, RuntimeError):
 
 class NumericError(DenseCoreError, ArithmeticError):
     """The model computed NaN or infinity for a sequence, or a key or value too large for its storage."""
+
+
+class ThreadError(DenseCoreError, RuntimeError):
+    """The system gave no thread: there are too many, or too little memory for another one."""
 
 
 class GenerationCancelled(DenseCoreError, RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +14,17 @@ from densecore.arguments import Cancel, flag, number, think_options, truth, whol
 from densecore.arguments import optional as optional_whole
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context, thought
-from densecore.errors import ArgumentError, PromptError, StateError, StorageError
+from densecore.errors import ArgumentError, OptionError, PromptError, StateError, StorageError
 from densecore.gradient import Loss, Vjp
 from densecore.hardware import BackendConfig, resolve_threads
 from densecore.hidden import Hidden
+from densecore.options import READERS
 from densecore.options import read as read_options
 from densecore.prompt import _text as checked_text
 from densecore.prompt import ids as token_ids
 from densecore.prompt import messages_as_text, read
 from densecore.results import Generation, Readout, Score, Thought
+from densecore.spelling import LOADING, refuse
 from densecore.stream import Stream
 
 if TYPE_CHECKING:
@@ -46,7 +48,10 @@ class Model:
 
     __slots__ = ("__weakref__", "_config", "_core")
 
-    def __init__(self, core: _core.Model) -> None:
+    def __init__(self, core: _core.Model | None = None, *rest: object, **options: object) -> None:
+        if not isinstance(core, _core.Model) or rest or options:
+            name = "..." if core is None else repr(core)
+            raise OptionError(f"Model({name:.80}): load a model with densecore.Model.load(name, ...)")
         self._core = core
         self._config = ModelConfig(**core.config())
 
@@ -66,6 +71,7 @@ class Model:
         queue_seconds: float = 60.0,
         offline: bool | None = None,
         progress: bool | None = None,
+        **unknown: NoReturn,
     ) -> Model:
         """Load a model by catalogue name, hub id or path; download it first if needed.
 
@@ -86,7 +92,9 @@ class Model:
                 of gets it at once, for nothing would end the wait; one that could never fit, ``InsufficientMemoryError``.
             offline: Never touch the network; follows ``HF_HUB_OFFLINE`` by default.
             progress: Show download progress; by default on a terminal.
+            unknown: Options of other libraries: the error says how they are spelt here.
         """
+        refuse("Model.load", unknown, LOADING, {"Model.generate": READERS})
         threads = resolve_threads(backend)
         length = optional_whole("context", context, 1)
         room = optional_whole("cache_bytes", cache_bytes, 1)
@@ -117,6 +125,13 @@ class Model:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @classmethod
+    def from_pretrained(cls, *arguments: object, **options: object) -> NoReturn:
+        """Refused: the name of this is :meth:`load`."""
+        name = repr(arguments[0]) if arguments else "..."
+        refuse("Model.load", options, LOADING, {"Model.generate": READERS})
+        raise OptionError(f"Model.from_pretrained({name:.80}): the call is densecore.Model.load({name:.80})")
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -318,7 +333,8 @@ class Model:
 
         Returns:
             A :class:`Generation`, or a list of them for a list of prompts; with ``n`` above 1 a list of ``n`` a prompt. Of
-            several answers one that fails for itself alone (its numbers went wrong, say) carries its error, and the others are whole.
+            several answers one that fails for itself alone (its numbers went wrong, say) carries its error, and the others
+            are whole.
         """
         engine, logprobs = read_options(options), options.get("logprobs") is not None
         rows, many = read(prompt, self)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from densecore import _core
 from densecore.arguments import number, optional, texts, truth, whole
 from densecore.errors import ArgumentError
-from densecore.form import read as read_form
+from densecore.forms.form import read as read_form
 from densecore.prompt import ids as token_ids
+from densecore.spelling import LOADING, refuse
 
 if TYPE_CHECKING:
-    from densecore.form import Form
+    from densecore.forms.form import Form
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -103,10 +104,9 @@ READERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
 
 def read(given: Mapping[str, Any]) -> dict[str, Any]:
     """The engine's options, checked before any work is started with them."""
+    refuse("Model.generate", given, (*READERS, "raw", "cancel"), {"Model.load": LOADING})
     options = {}
     for name, value in given.items():
-        if name not in READERS:
-            raise TypeError(f"{name}: no such option; there are {', '.join(READERS)}")
         known, reader = READERS[name]
         options[known] = reader(name, value)
     _core.check_options(options)

@@ -27,9 +27,9 @@ from tests.golden.fixtures import Pair
 dspy = pytest.importorskip("dspy", reason="the extra `dspy`")
 bridge = pytest.importorskip("densecore.dspy", reason="the extra `dspy`")
 fields = pytest.importorskip("densecore.dspy.fields", reason="the extra `dspy`")
-decimals = pytest.importorskip("densecore.dspy.decimals", reason="the extra `dspy`")
-formats = pytest.importorskip("densecore.dspy.formats", reason="the extra `dspy`")
-schema = pytest.importorskip("densecore.dspy.schema", reason="the extra `dspy`")
+decimals = pytest.importorskip("densecore.forms.decimals", reason="the extra `dspy`")
+formats = pytest.importorskip("densecore.forms.formats", reason="the extra `dspy`")
+schema = pytest.importorskip("densecore.forms.schema", reason="the extra `dspy`")
 
 
 @pytest.fixture(autouse=True)

@@ -26,9 +26,9 @@ dspy = pytest.importorskip("dspy", reason="the extra `dspy`")
 bridge = pytest.importorskip("densecore.dspy", reason="the extra `dspy`")
 
 from densecore.dspy import DenseAdapter, DenseLM, DenseState, DenseStore  # noqa: E402 - after the check that DSPy is there
-from densecore.dspy.meter import metered  # noqa: E402
 from densecore.dspy.plain import PlainAdapter  # noqa: E402
-from densecore.dspy.store import KEY_FILE, Handle  # noqa: E402
+from densecore.runs.meter import metered  # noqa: E402
+from densecore.states.store import KEY_FILE, Handle  # noqa: E402
 
 # Texts whose ends are ends of tokens wherever they stand: a letter before a line end, a quote or a blank.
 NOTES = ["Natalia sold clips to her friends in April", "The engine reads text", "it rains on the old bridge"]

@@ -65,8 +65,13 @@ def test_options_reach_the_model(lm: Any) -> None:
     known = lm.dense.generate(chat("Hi"), max_tokens=3, logprobs=0)
     assert [each["token"] for each in with_logprobs] == [lm.dense.detokenize([i]) for i in known.ids]
     assert [each["logprob"] for each in with_logprobs] == pytest.approx([each.logprob for each in known.logprobs])
-    with pytest.raises(Exception, match="frequency_penalty"):
-        lm("Hi", frequency_penalty=1.0)
+    penalised = {"frequency_penalty": 1.5, "presence_penalty": 0.5}
+    held = lm.dense.generate(chat("Say a a a."), max_tokens=24, logit_bias={17: -5.0}, **penalised)
+    assert lm("Say a a a.", logit_bias={"17": -5.0}, **penalised) == [held.text]
+    with pytest.raises(Exception, match="reasoning"):
+        lm("Hi", reasoning_effort="high")
+    with pytest.raises(Exception, match="tool_choice"):
+        lm("Hi", tool_choice="required")
 
 
 def test_tokens_have_two_names(lm: Any, small: Any) -> None:
@@ -203,7 +208,7 @@ def test_a_stream_has_the_logprobs_of_its_tokens(lm: Any, stop: tuple[str, ...])
 @pytest.mark.parametrize("way", ["complete", "stream"])
 def test_a_timeout_stops_the_model(lm: Any, way: str, moment: float) -> None:
     from densecore.dspy.engine import AsyncDenseEngine
-    from densecore.dspy.meter import metered
+    from densecore.runs.meter import metered
 
     engine = AsyncDenseEngine(lm.engine)
     request = dspy.lm15.Request(model=lm.model, messages=(dspy.lm15.Message.user("Count to a thousand. " * 40),),

@@ -338,7 +338,7 @@ class TestProgress:
         made = begin(tmp_path)
         seen = Progress([made], len(ROWS), show=True)
         evaluation.take_turns([made], ROWS, threads=2, piece=5, seen=seen)
-        said = str(seen._bars[made.name].bar)
+        said = str(seen._bars[made.name].bar.drawn)
         seen.close()
         made.journal.close()
         assert f"{len(ROWS)}/{len(ROWS)}" in said
@@ -349,7 +349,7 @@ class TestProgress:
         run(tmp_path)
         again = begin(tmp_path)
         seen = Progress([again], len(ROWS), show=True)
-        said = str(seen._bars[again.name].bar)
+        said = str(seen._bars[again.name].bar.drawn)
         seen.close()
         again.journal.close()
         assert f"{len(ROWS)}/{len(ROWS)}" in said

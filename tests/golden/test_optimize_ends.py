@@ -252,7 +252,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             raise OSError(28, "No space left on device")
         return real(descriptor, content)
 
-    monkeypatch.setattr("densecore.optimize.lines.os.write", write)
+    monkeypatch.setattr("densecore.runs.journal.os.write", write)
     with pytest.raises(errors.StorageError, match="No space left"):
         run("labeled", folder=tmp_path)
     monkeypatch.undo()

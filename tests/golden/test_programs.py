@@ -15,10 +15,10 @@ dspy = pytest.importorskip("dspy", reason="the extra `dspy`")
 programs = pytest.importorskip("densecore.programs", reason="the extra `dspy`")
 
 from densecore.dspy import DenseLM  # noqa: E402
-from densecore.dspy.meter import metered  # noqa: E402
 from densecore.dspy.plain import PlainAdapter  # noqa: E402
 from densecore.programs.plan_solve import OPENING  # noqa: E402
 from densecore.programs.task import MARK, best  # noqa: E402
+from densecore.runs.meter import metered  # noqa: E402
 from tests.answering import answering  # noqa: E402
 
 ROWS = data.load("problems", "dev", limit=6)

@@ -143,6 +143,32 @@ def test_the_front_imports_extras_only_where_it_uses_them():
     assert not found
 
 
+def test_modules_of_one_system_are_imported_only_where_they_are_used():
+    """The package must import everywhere; what Windows or Linux lacks belongs into the function that asks which it is."""
+    one_system = {"fcntl", "msvcrt", "termios", "resource", "pwd", "grp", "winreg"}
+    found = [
+        f"{name(path)}:{line} imports {module}"
+        for path in FRONT.rglob("*.py")
+        for module, line in loaded_at_import(ast.parse(path.read_text(encoding="utf-8")))
+        if module in one_system
+    ]
+    assert not found
+
+
+def test_files_are_locked_and_replaced_in_one_place():
+    """Each of these has its pitfalls, and one implementation that knows them."""
+    calls = {"flock": "runs/lock.py", "locking": "runs/lock.py", "fsync": "runs", "mkstemp": "", "O_APPEND": "runs"}
+    found = [
+        f"{name(path)}:{node.lineno} uses {node.attr}"
+        for path in FRONT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in calls
+        and not (calls[node.attr] and path.relative_to(FRONT).as_posix().startswith(calls[node.attr]))
+    ]
+    assert not found
+
+
 def test_rooms_use_those_before_them_as_the_page_says():
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     told = page.partition("The other rooms stand in this order")[2].partition("\n### ")[0]

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,16 @@ MODULES = ["densecore"] + [
 ]
 
 
+@pytest.fixture
+def dspy_as_it_was():
+    """An example may set DSPy's language model, which other tests do not want."""
+    yield
+    if "dspy" in sys.modules:
+        sys.modules["dspy"].configure(lm=None, adapter=None)
+
+
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_run(name):
+def test_the_examples_run(name, dspy_as_it_was):
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
 

@@ -190,7 +190,7 @@ def test_a_full_disk_costs_one_line_and_no_more(tmp_path, monkeypatch, resumed):
         if not resumed:
             opened.append(example(0))
         real = os.write
-        monkeypatch.setattr(journals.os, "write", lambda descriptor, data: real(descriptor, data[:30]) and full())
+        monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:30]) and full())
 
         def full():
             raise OSError(errno.ENOSPC, "No space left on device")

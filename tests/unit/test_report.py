@@ -19,6 +19,7 @@ from densecore.report.__main__ import main
 from densecore.report.prices import AIM_COST, Prices, aims
 from densecore.report.published import F1, Price, Reference
 from densecore.report.record import EXACT
+from densecore.runs import replace
 
 Journal = report.Journal
 
@@ -152,7 +153,7 @@ def test_a_summary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(summary.os, "replace", fail)
+    monkeypatch.setattr(replace.os, "replace", fail)
     with pytest.raises(StorageError, match="Input/output"):
         summary.write(place, [made])
     assert place.read_text() == "before"

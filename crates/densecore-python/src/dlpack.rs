@@ -146,8 +146,9 @@ unsafe impl Sync for Borrowed {}
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        // Producers may touch Python objects in their deleters.
-        Python::attach(|_| {
+        // Producers may touch Python objects in their deleters. Work may outlast the interpreter, on a stream's thread; its
+        // memory is then left to the end of the process.
+        let _ = Python::try_attach(|_| {
             // SAFETY: we consumed the capsule, so calling its deleter once is our duty.
             unsafe {
                 match *self {

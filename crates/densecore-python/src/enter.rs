@@ -53,9 +53,10 @@ pub fn enter<T: Send>(
         }
         *last = Instant::now();
         #[allow(clippy::redundant_closure_for_method_calls, reason = "the method is bound to one lifetime")]
-        match Python::attach(|py| py.check_signals()) {
-            Ok(()) => false,
-            Err(error) => {
+        match Python::try_attach(|py| py.check_signals()) {
+            Some(Ok(())) => false,
+            None => true, // the interpreter is gone, and nobody waits for the answer
+            Some(Err(error)) => {
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 true
             }

@@ -27,7 +27,7 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Numeric(_) => "NumericError",
         Error::Cancelled => "GenerationCancelled",
         Error::Fork { .. } => "ForkError",
-        Error::Backend(_) => "BackendError",
+        Error::Thread { .. } => "ThreadError",
         _ => "InternalError",
     };
     named(py, class, error.to_string())

@@ -56,7 +56,7 @@ impl Stream {
             let _ = sender.send(Message::Done(result));
         });
         if let Err(error) = started {
-            let error = Error::Backend(format!("no thread for the stream: {error}; close other streams"));
+            let error = Error::thread("a stream", &error);
             let _ = failed.send(Message::Done(Err(error)));
         }
         Self { state: Mutex::new(State { receiver, results: None }), cancel }

@@ -180,15 +180,25 @@ pub enum Error {
         /// This process.
         child: u32,
     },
-    /// A device or kernel the machine cannot provide.
-    #[error("backend: {0}")]
-    Backend(String),
+    /// The system gave no thread.
+    #[error("no thread could be started for {work}: {reason}; close other streams, or free some memory")]
+    Thread {
+        /// What it was for.
+        work: &'static str,
+        /// What the system said.
+        reason: String,
+    },
     /// A defect in densecore.
     #[error("internal error: {0}; this is a defect of densecore, please report it")]
     Internal(String),
 }
 
 impl Error {
+    /// The system gave no thread for `work`.
+    pub fn thread(work: &'static str, reason: &std::io::Error) -> Self {
+        Self::Thread { work, reason: reason.to_string() }
+    }
+
     /// An argument outside its range.
     pub fn argument(name: &'static str, value: impl ToString, remedy: impl Into<String>) -> Self {
         Self::Argument { name, value: value.to_string(), remedy: remedy.into() }

@@ -123,7 +123,7 @@ impl Model {
         let pool = Arc::new(Pool::new(threads));
         // The vocabulary's tables and the weights are made at the same time.
         let (decoder, text) = std::thread::scope(|scope| {
-            let text = scope.spawn(|| -> Result<_> {
+            let read = || -> Result<_> {
                 let tokenizer = files::tokenizer(&weights, &limits)?;
                 let template = match files::chat_template(&weights, &tokenizer, &limits) {
                     Ok(found) => found.ok_or_else(|| NO_TEMPLATE.to_owned()),
@@ -131,10 +131,12 @@ impl Model {
                     Err(error) => return Err(error),
                 };
                 Ok((tokenizer, template))
-            });
+            };
+            let text = std::thread::Builder::new().spawn_scoped(scope, read);
+            let text = text.map_err(|error| Error::thread("reading the tokenizer", &error))?;
             let decoder = Decoder::load(Arc::clone(&weights), config, pool, format, options.exact);
-            (decoder, text.join().map_err(|_| Error::Internal("reading the tokenizer panicked".into())))
-        });
+            Ok((decoder, text.join().map_err(|_| Error::Internal("reading the tokenizer panicked".into()))))
+        })?;
         let (decoder, (tokenizer, template)) = (decoder?, text??);
         let decoder = Arc::new(decoder);
         let known = Arc::downgrade(&decoder);

@@ -7,9 +7,10 @@ from typing import Any
 
 import dspy
 
-from densecore.dspy import response
-from densecore.dspy.engine import MAX_TOKENS
+from densecore.dspy.calls import chosen
 from densecore.dspy.fields import LINE_ENDS, grammar
+from densecore.dspy.request import MAX_TOKENS
+from densecore.forms import response
 
 
 class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
@@ -65,11 +66,13 @@ class DenseAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         self, lm: dspy.BaseLM, lm_kwargs: dict[str, Any], signature: type[dspy.Signature], inputs: dict[str, Any]
     ) -> type[dspy.Signature]:
         """DSPy's own, and then the form of what is left to write, where DSPy's cache sees it too."""
+        choice = lm_kwargs.get("tool_choice")  # DSPy's own takes it away, for language models that are not held to it
         processed: type[dspy.Signature] = super()._call_preprocess(lm, lm_kwargs, signature, inputs)
         options = {**lm.kwargs, **lm_kwargs}
         if _is_ours(lm) and not options.get("response_format") and processed.output_fields:
             most = options.get("max_completion_tokens") or options.get("max_tokens") or MAX_TOKENS
-            lm_kwargs["response_format"] = response.wrap(*grammar(processed, _tools(inputs), most))
+            tools, calls = chosen(_tools(inputs), choice)
+            lm_kwargs["response_format"] = response.wrap(*grammar(processed, tools, most, calls))
         return processed
 
     def _call_postprocess(

@@ -9,34 +9,42 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, NoReturn
+from weakref import WeakValueDictionary
 
 from dspy import lm15
 
 from densecore import errors
 from densecore.arguments import Cancel
-from densecore.dspy import draws, response
-from densecore.dspy.meter import record
-from densecore.dspy.store import expand
+from densecore.dspy import draws
+from densecore.dspy.request import SUPPORTED, messages, options
+from densecore.dspy.threads import Threads
+from densecore.forms import response
 from densecore.model import Model
 from densecore.results import Generation, TokenLogprob
+from densecore.runs.meter import record
 
-MAX_TOKENS = 1024  # of an answer, where neither the request nor the language model says
-
-_threads = ThreadPoolExecutor(256, "densecore-async")  # started as they are needed
-_loaded: dict[tuple[Any, ...], Model] = {}
+_OURS = "densecore/"
+_threads = Threads(256, "densecore-async")
+_loaded: WeakValueDictionary[tuple[Any, ...], Model] = WeakValueDictionary()
 _loading = threading.Lock()
 
 
 def load(name: str, options: dict[str, Any]) -> Model:
-    """The model of this name and these options; loaded once in a process, however many programs name it."""
+    """The model of this name and these options: one in a process while anybody has it, however many programs name it."""
     key = (name, *sorted(options.items()))
     with _loading:
-        if key not in _loaded:
-            _loaded[key] = Model.load(name, **options)
-        return _loaded[key]
+        model = _loaded.get(key)
+        if model is None:
+            model = _loaded[key] = Model.load(name, **options)
+        return model
+
+
+def model_id(model: Model) -> str:
+    """What names a model's answers: weights, quantisation and template (the fingerprint), and how it was loaded."""
+    return f"{_OURS}{model.name}@{model.fingerprint}-{model.kv}{'-exact' if model.exact else ''}"
 
 
 class DenseEngine:
@@ -52,9 +60,7 @@ class DenseEngine:
     supports_response_schema = True
     holds_grammar = True
     """Whether a grammar in a request binds the answer, as our adapter's do."""
-    supported_params = frozenset(
-        {"temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "logprobs", "response_format"}
-    )
+    supported_params = SUPPORTED
 
     def __init__(self, model: Model | str, **options: Any) -> None:
         self.source = None if isinstance(model, Model) else str(model)
@@ -64,9 +70,19 @@ class DenseEngine:
                 raise errors.ArgumentError(
                     f"options = {sorted(options)}: they are for loading, and this model is loaded"
                 )
-            self.model = model
+            self._model = model
         else:
-            self.model = load(str(model), options)
+            self._model = load(str(model), options)
+
+    @property
+    def model(self) -> Model:
+        """The model that answers."""
+        return self._model
+
+    @property
+    def model_id(self) -> str:
+        """The name of its answers, in DSPy's cache too."""
+        return model_id(self._model)
 
     def __deepcopy__(self, memo: Any) -> DenseEngine:
         return self
@@ -81,29 +97,46 @@ class DenseEngine:
                 "an engine around a loaded model cannot be saved: make it from the model's name or path, or save the "
                 "program without its language model"
             )
-        return {"model": self.source, "options": self.options}
+        return {"model": self.source, "options": self.options, "id": self.model_id}
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> DenseEngine:
-        """The engine that was saved."""
-        return cls(state["model"], **state.get("options", {}))
+        """The engine that was saved, over weights that must still be the same."""
+        made = cls(state["model"], **state.get("options", {}))
+        if (saved := state.get("id", made.model_id)) != made.model_id:
+            raise errors.StateError(
+                f"the program was saved with {saved}, and {state['model']} is now {made.model_id}: bring those weights "
+                "back, or load the program without its language model"
+            )
+        return made
 
     def complete(self, request: lm15.Request, cancel: Cancel | None = None) -> lm15.Response:
-        """One answer."""
+        """One answer. The first of a call's samples has the others computed with it."""
+        self._check(request)
+
+        def draw(count: int) -> list[Generation]:
+            options = {**self._options(request), "seed": draws.seeds(request.config.seed, count)}
+            found: list[Generation] = self.model.generate([messages(request)] * count, cancel=cancel, **options)
+            for each in found:
+                record(each.usage)
+            return found
+
         try:
-            found = self.model.generate(_messages(request), cancel=cancel, **_options(request))
+            found = draws.sample(request, draw)
         except errors.DenseCoreError as error:
             _translate(error)
-        draws.answered()
-        record(found.usage)
+        if found.error is not None:
+            _translate(found.error)
         return _response(request, found, self.model)
 
     def stream(self, request: lm15.Request, cancel: Cancel | None = None) -> Generator[Any, None, None]:
         """The same as events: a start, deltas as tokens come, an end. Closing the stream stops the model."""
-        cancel, options = cancel or Cancel(), _options(request)
+        self._check(request)
+        cancel = cancel or Cancel()
+        options = {**self._options(request), "seed": draws.seeds(request.config.seed, 1)}
         silent: list[Any] = []  # logprobs of tokens whose text has not come yet
         try:
-            events = self.model.stream(_messages(request), cancel=cancel, **options)
+            events = self.model.stream(messages(request), cancel=cancel, **options)
             yield lm15.StreamStartEvent(model=request.model)
             for event in events:
                 silent += (_logprob(token, self.model) for token in event.logprobs or ())
@@ -119,6 +152,19 @@ class DenseEngine:
         record(found.usage)
         reason = _finish(request, found, self.model)
         yield lm15.StreamEndEvent(finish_reason=reason, usage=_usage(found), provider_data=_shortened(found))
+
+    def _options(self, request: lm15.Request) -> dict[str, Any]:
+        try:
+            return options(request)
+        except errors.DenseCoreError as error:
+            _translate(error)
+
+    def _check(self, request: lm15.Request) -> None:
+        """A request that names one of our models means that one: its answer is filed under that name."""
+        if request.model.startswith(_OURS) and request.model != self.model_id:
+            raise lm15.InvalidRequestError(
+                f"model = {request.model!r}: this engine answers as {self.model_id}; ask with that name, as DenseLM does"
+            )
 
     def close(self) -> None:
         """Nothing to close: others may use the model."""
@@ -182,66 +228,6 @@ def _in_thread(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 def _restore(cls: type[DenseEngine], state: dict[str, Any]) -> DenseEngine:
     return cls.load_state(state)
-
-
-def _messages(request: lm15.Request) -> list[dict[str, Any]]:
-    """The conversation as the model's template takes it, with the vectors of its states in their places."""
-    turns = [{"role": "system", "content": expand(_text(request.system))}] if request.system else []
-    if request.tools:
-        raise lm15.UnsupportedFeatureError(
-            "this engine takes no tools natively; use dspy.ReAct, which needs none", feature="tools"
-        )
-    roles = {"developer": "system", "tool": "user"}
-    turns += [{"role": roles.get(m.role, m.role), "content": expand(_text(m.parts))} for m in request.messages]
-    return turns
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    texts = []
-    for part in content:
-        if part.type != "text":
-            raise lm15.UnsupportedFeatureError(
-                f"a message has a part of type {part.type!r}, and this engine reads text: leave it out, or put what it "
-                "shows into words",
-                feature=part.type,
-            )
-        texts.append(part.text)
-    return "\n".join(texts)
-
-
-def _options(request: lm15.Request) -> dict[str, Any]:
-    """The request's settings as :meth:`densecore.Model.generate` names them."""
-    config = request.config
-    for name in (
-        "reasoning",
-        "frequency_penalty",
-        "presence_penalty",
-        "probabilities",
-        "extensions",
-    ):
-        if getattr(config, name):
-            raise lm15.UnsupportedFeatureError(
-                f"{name} = {getattr(config, name)!r:.80}: this engine has no such setting; leave it out (it knows temperature, "
-                "top_p, top_k, seed, stop, max_tokens, logprobs, response_format)",
-                feature=name,
-            )
-    try:
-        form = response.read(config.response_format)
-    except errors.ArgumentError as error:
-        _translate(error)
-    given = {
-        "form": form,
-        "max_tokens": config.max_tokens or MAX_TOKENS,
-        "temperature": config.temperature or 0.0,
-        "top_p": config.top_p,
-        "top_k": config.top_k,
-        "stop": list(config.stop) or None,
-        "seed": None if config.seed is None else draws.seed(config.seed),
-        "logprobs": config.logprobs,
-    }
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _finish(request: lm15.Request, found: Generation, model: Model) -> Any:

@@ -19,12 +19,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 import dspy
 from dspy.adapters.utils import parse_value
 
-from densecore.dspy.annotation import of_type
-from densecore.dspy.formats import PLAIN_FORMATS
-from densecore.dspy.lengths import bounded
-from densecore.dspy.schema import Rules, quoted, regex
+from densecore.dspy.calls import arguments
+from densecore.dspy.calls import calls as tool_calls
 from densecore.errors import ArgumentError
-from densecore.form import Lark
+from densecore.forms.annotation import of_type
+from densecore.forms.form import Lark
+from densecore.forms.formats import PLAIN_FORMATS
+from densecore.forms.lengths import bounded
+from densecore.forms.schema import Rules, quoted, regex
 
 # Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
 ROOM_TEXT = 96
@@ -73,7 +75,10 @@ def text_rule() -> str:
 
 
 def grammar(
-    signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], max_tokens: int
+    signature: type[dspy.Signature],
+    tools: Mapping[str, dspy.Tool],
+    max_tokens: int,
+    calls: Mapping[str, int] | None = None,
 ) -> tuple[Lark, dict[str, int]]:
     """The form of the signature's answer, and the tokens that some of its free texts may have.
 
@@ -81,9 +86,10 @@ def grammar(
         signature: What is asked for.
         tools: Those a field may name, by name.
         max_tokens: Of the answer; free texts that others follow share what the others do not need.
+        calls: ``minItems`` and ``maxItems`` of tool calls.
     """
     shared = Rules()
-    values = _values(signature, tools, shared, max(ROOM_JSON, max_tokens // 4))
+    values = _values(signature, tools, shared, max(ROOM_JSON, max_tokens // 4), calls or {})
     cap = _cap(list(values.values()), max_tokens)
     capped: dict[str, int] = {}
     rules = []
@@ -137,7 +143,11 @@ def _cap(values: Sequence[Value], max_tokens: int) -> int:
 
 
 def _values(
-    signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], rules: Rules, room: int
+    signature: type[dspy.Signature],
+    tools: Mapping[str, dspy.Tool],
+    rules: Rules,
+    room: int,
+    calls: Mapping[str, int],
 ) -> dict[str, Value]:
     fields, found = signature.output_fields, {}
     for name, field in fields.items():
@@ -146,14 +156,16 @@ def _values(
         try:
             if name == "next_tool_name" and "next_tool_args" in fields and tools:
                 found[name] = _tool_call(tools, rules, room)
+            elif field.annotation is dspy.ToolCalls and tools:
+                found[name] = _json(tool_calls(tools, calls), rules, room)
             else:
-                found[name] = _value(field, tools, rules, room)
+                found[name] = _value(field, rules, room)
         except ArgumentError as error:
             raise ArgumentError(f"field {name}: {error}") from None
     return found
 
 
-def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules, room: int) -> Value:
+def _value(field: Any, rules: Rules, room: int) -> Value:
     kind, origin = field.annotation, get_origin(field.annotation)
     args = get_args(kind)
     optional = not field.is_required()
@@ -170,14 +182,6 @@ def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules, room: int) 
     if origin is Literal or kind is bool or (inspect.isclass(kind) and issubclass(kind, enum.Enum)):
         members = args if origin is Literal else (True, False) if kind is bool else list(kind)
         return Value(" | ".join(quoted(_spelling(member, kind)) for member in members), ROOM_CHOICE)
-    if kind is dspy.ToolCalls and tools:
-        calls = [
-            {"type": "object", "required": ["name", "args"],
-             "properties": {"name": {"const": name}, "args": _arguments(tool)}}
-            for name, tool in tools.items()
-        ]  # fmt: skip
-        call = {"type": "array", "items": {"anyOf": calls}}
-        return _json({"type": "object", "properties": {"tool_calls": call}, "required": ["tool_calls"]}, rules, room)
     found = _whole(of_type(field.rebuild_annotation()))
     pattern = PLAIN_FORMATS.get(found.get("format", ""))
     if pattern:
@@ -207,15 +211,8 @@ def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules, room: int) -> Value
     pairs = []
     for name, tool in tools.items():
         head = quoted(f"{_spelling(name, Literal[name])}\n\n[[ ## next_tool_args ## ]]\n")
-        pairs.append(f"{head} {_json(_arguments(tool), rules, room).rule}")
+        pairs.append(f"{head} {_json(arguments(tool), rules, room).rule}")
     return Value(" | ".join(pairs), ROOM_MARKER + room)
-
-
-def _arguments(tool: dspy.Tool) -> dict[str, Any]:
-    """Those without a default must be given."""
-    given = tool.args or {}
-    required = [name for name, schema in given.items() if "default" not in schema]
-    return {"type": "object", "properties": given, "required": required, "additionalProperties": False}
 
 
 def _spelling(value: Any, kind: Any) -> str:

@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from densecore.dspy import draws
-from densecore.dspy.engine import MAX_TOKENS, AsyncDenseEngine, DenseEngine
-from densecore.errors import ArgumentError, StateError
+from densecore.dspy.engine import AsyncDenseEngine, DenseEngine
+from densecore.dspy.engine import model_id as model_id
+from densecore.dspy.request import MAX_TOKENS
+from densecore.errors import ArgumentError
 from densecore.model import Model
+from densecore.spelling import FOREIGN, LOADING, refuse
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from densecore.hidden import Hidden
+
+_KNOWN = [
+    *sorted(DenseEngine.supported_params | {"max_completion_tokens", "n", "rollout_id", "top_logprobs"}),
+    *("cache", "callbacks", "load", "num_retries", "prompt_cache", "provider", "use_developer_role"),
+    *("finetuning_model", "launch_kwargs", "train_kwargs"),
+]
+"""Options of this class and those it hands to ``dspy.LM``."""
+_FOLLOWS = "the name follows the engine that answers, here {}; give another engine, or make another DenseLM"
 
 
 class DenseLM(dspy.LM):  # type: ignore[misc]
@@ -21,8 +34,9 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
 
     Answers are greedy unless ``temperature`` says otherwise; drawn ones differ from call to call unless ``seed`` is given:
     then each call draws the same ones, which still differ from one another (``n=``) and from rollout to rollout.
-    The model id names the weights and the template by their fingerprint, and how the model was loaded, so that DSPy's cache
-    never gives one model's answer for another's. Any number of threads may call it, and the model computes them together.
+    ``n`` answers are one batch. The model id, :attr:`model`, is read off the engine that answers: it names the weights and
+    the template by their fingerprint, and how the model was loaded, so that DSPy's cache never gives one model's answer for
+    another's. Any number of threads may call it, and the model computes them together.
 
     Args:
         model: A name for :meth:`densecore.Model.load`, or a loaded model.
@@ -30,7 +44,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         max_tokens: Tokens of an answer at most, 1024 by default; ``max_completion_tokens``, its newer name, means the same.
         cache: Let DSPy answer a repeated request from its cache.
         load: Options of ``Model.load``, for a name.
-        options: What ``dspy.LM`` takes: ``top_p``, ``top_k``, ``stop``, ``seed``, ``logprobs``, ``callbacks`` ...
+        options: What ``dspy.LM`` takes: ``top_p``, ``top_k``, ``stop``, ``seed``, ``n``, ``logprobs``, ``callbacks`` ...
 
     >>> lm = DenseLM("smollm2-135m-instruct", max_tokens=8, cache=False)
     >>> len(lm("Tell a story.", n=2, temperature=1.0))
@@ -52,6 +66,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         for name in ("engine", "async_engine", "model_type"):
             if name in options:
                 raise ArgumentError(f"{name} = {options[name]!r:.80}: it is this class's own; leave it out")
+        refuse("DenseLM", options, _KNOWN, {"load={...}": LOADING})
         options = _named({"max_tokens": max_tokens, **options})
         most = options.pop("max_tokens")
         engine = DenseEngine(model if isinstance(model, Model) else os.fspath(model), **(load or {}))
@@ -71,21 +86,59 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         model: Model = self.engine.model
         return model
 
+    @property
+    def model(self) -> str:
+        """What names the answers, for DSPy's cache: it follows the engine, and cannot be set to anything else."""
+        name: str = self.engine.model_id
+        return name
+
+    @model.setter
+    def model(self, name: str) -> None:
+        if name != self.model:
+            raise ArgumentError(f"model = {name!r:.80}: {_FOLLOWS.format(self.model)}")
+
     def __call__(self, prompt: Any = None, **options: Any) -> Any:
         """As in ``dspy.LM``. Samples and rollouts of one seed differ."""
         options = _named(options)
-        with draws.call(options.get("rollout_id", self.kwargs.get("rollout_id"))):
+        with self._drawing(options):
             return super().__call__(prompt, **options)
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
         """The same for coroutines."""
         options = _named(options)
-        with draws.call(options.get("rollout_id", self.kwargs.get("rollout_id"))):
+        with self._drawing(options):
             return await super().acall(prompt, **options)
 
+    def _drawing(self, options: dict[str, Any]) -> AbstractContextManager[None]:
+        """The call as :mod:`densecore.dspy.draws` needs to know it. An engine around ours has its own way with samples."""
+        refuse("DenseLM", [name for name in options if name in FOREIGN], [*_KNOWN, "model", "messages"])
+        merged = {**self.kwargs, **options}
+        self.model = merged.get("model", self.model)  # refuses another
+        _check_pair(self.engine, self._async_engine_spec)
+        samples = merged.get("n") if isinstance(self.engine, DenseEngine) else 1
+        return draws.call(merged.get("rollout_id"), samples if isinstance(samples, int) else 1)
+
     def copy(self, **options: Any) -> DenseLM:
-        """As in ``dspy.LM``: the same weights, other settings."""
-        made: DenseLM = super().copy(**_named(options))
+        """As in ``dspy.LM``: the same weights, other settings; with ``engine``, another model.
+
+        The engine is a :class:`DenseEngine`, or what wraps one and says its ``model_id``.
+        """
+        options = _named(options)
+        own = [name for name in (*_KNOWN, "engine", "async_engine") if name != "load"]
+        given = [name for name in options if not hasattr(self, name)]
+        refuse("DenseLM.copy", given, own, {"another DenseLM, in load={...}": LOADING})
+        engine: Any = options.get("engine", self.engine)
+        if not isinstance(getattr(engine, "model_id", None), str):
+            raise ArgumentError(
+                f"engine = {engine!r:.80}: it does not say what model answers; give a densecore.dspy.DenseEngine, or use "
+                "dspy.LM with this engine"
+            )
+        if "engine" in options and isinstance(engine, DenseEngine):
+            options = {"async_engine": AsyncDenseEngine(engine), **options}
+        _check_pair(engine, options.get("async_engine"))
+        if (name := options.pop("model", engine.model_id)) != engine.model_id:
+            raise ArgumentError(f"model = {name!r:.80}: {_FOLLOWS.format(engine.model_id)}")
+        made: DenseLM = super().copy(**options)
         return made
 
     # `forward` is DSPy's: a class that overrides it loses DSPy's cache and retries. Vectors have names of their own.
@@ -105,15 +158,15 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
     @classmethod
     def load_state(cls, state: dict[str, Any], *, allow_custom_lm_class: bool = False) -> DenseLM:
         """The language model that was saved, over weights that must still be the same."""
-        engine = dict(state["engine"])["state"]
         own = ("engine", "async_engine", "model", "model_type", "_dspy_lm_class")
-        found = cls(engine["model"], load=engine["options"], **{k: v for k, v in state.items() if k not in own})
-        if found.model != state["model"]:
-            raise StateError(
-                f"the program was saved with {state['model']}, and {engine['model']} is now {found.model}: bring those weights "
-                "back, or load the program without its language model"
-            )
-        return found
+        engine = DenseEngine.load_state({**state["engine"]["state"], "id": state["model"]})
+        return cls(str(engine.source), load=engine.options, **{k: v for k, v in state.items() if k not in own})
+
+
+def _check_pair(engine: Any, beside: Any) -> None:
+    """What answers coroutines must be the engine whose name the answers get."""
+    if beside is not None and getattr(beside, "engine", None) is not engine:
+        raise ArgumentError(f"async_engine = {beside!r:.80}: it answers with another engine; leave it out")
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:
@@ -131,8 +184,3 @@ def _named(options: dict[str, Any]) -> dict[str, Any]:
             f"max_tokens = {known}, max_completion_tokens = {most}: they mean the same; give one of them"
         )
     return {**options, "max_tokens": most}
-
-
-def model_id(model: Model) -> str:
-    """What names a model's answers: weights, quantisation and template (the fingerprint), and how it was loaded."""
-    return f"densecore/{model.name}@{model.fingerprint}-{model.kv}{'-exact' if model.exact else ''}"

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import dspy
 import pydantic
 
-from densecore.dspy.store import Handle, current, find
 from densecore.errors import ArgumentError, FingerprintError
 from densecore.hidden import Hidden
+from densecore.states.store import Handle, current, find
 
 if TYPE_CHECKING:
     from densecore.kinds import Tensor
@@ -35,7 +35,7 @@ class DenseState(dspy.Type):  # type: ignore[misc]
     are equal states, DSPy's cache tells different ones apart, and examples and programs with states are saved as JSON. The
     vectors stay in a :class:`~densecore.dspy.DenseStore`; to run a saved program in another process, open one on a folder first.
 
-    ``str()`` writes the handle, ``repr()`` leaves out its seal; see :mod:`densecore.dspy.store` for what the seal is for.
+    ``str()`` writes the handle, ``repr()`` leaves out its seal; see :mod:`densecore.states.store` for what the seal is for.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")

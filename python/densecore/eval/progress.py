@@ -1,15 +1,14 @@
-"""What a person sees while questions are answered: a bar a run, on a terminal only."""
+"""What a person sees while questions are answered: a bar a run."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from densecore.eval.run import Run
 from densecore.report import Example
+from densecore.runs.progress import Bar, wanted
 
 
 class Progress:
@@ -18,7 +17,7 @@ class Progress:
     def __init__(self, runs: Sequence[Run], total: int, *, show: bool | None = None) -> None:
         self._turn = threading.Lock()
         self._bars: dict[str, _Bar] = {}
-        if sys.stderr.isatty() if show is None else show:
+        if wanted(show):
             self._bars = {run.name: _Bar(run, total, place) for place, run in enumerate(runs)}
 
     def __call__(self, run: Run, example: Example) -> None:
@@ -35,10 +34,8 @@ class Progress:
 
 class _Bar:
     def __init__(self, run: Run, total: int, place: int) -> None:
-        from tqdm import tqdm
-
         kept = run.journal.examples
-        self.bar: Any = tqdm(total=total, initial=len(kept), desc=run.name, position=place, unit="q")
+        self.bar = Bar(run.name, total, len(kept), unit="q", place=place)
         self.answers, self.score = len(kept), sum(each.score for each in kept)
         self.tokens, self.steps, self.busy, self.last = 0, 0, 0.0, 0.0
 
@@ -54,5 +51,5 @@ class _Bar:
         pace = f"{self.tokens / max(self.busy, 1e-9):.0f} tokens/s"
         if self.steps:
             pace += f", {self.steps / max(self.busy, 1e-9):.0f} latent steps/s"
-        self.bar.set_postfix_str(f"score {100 * self.score / self.answers:.1f}%, {pace}", refresh=False)
-        self.bar.update()
+        self.bar.say(f"score {100 * self.score / self.answers:.1f}%, {pace}")
+        self.bar.add()

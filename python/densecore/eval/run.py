@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 import dspy
 
 from densecore.data import Row
-from densecore.dspy.meter import Meter, metered
 from densecore.errors import DataError, DenseCoreError
 from densecore.programs.task import OWN_FAILURES, Task, written
 from densecore.report import Example, Journal
+from densecore.runs.meter import Meter, metered
 
 HOPELESS = 16
 """Answers in a row of which each raised, and the run is given up: a server that is not there is no wrong answer."""

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from densecore.errors import ArgumentError, DenseCoreError, IntegrityError, ModelNotFoundError, OfflineError
+from densecore.runs import lock
+from densecore.runs.progress import wanted
 
-from . import cache, check, local, lock
+from . import cache, check, local
 from .catalogue import CATALOGUE, Entry, find
 from .disk import human
-from .progress import Bar, wanted
+from .progress import Bar
 from .receipt import Digest
 from .resolve import Resolved, lookup, resolve
 

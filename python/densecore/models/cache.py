@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densecore.errors import StorageError
+from densecore.runs import replace
 
 from . import names
 from .catalogue import Pin
@@ -161,9 +162,7 @@ class Repo:
         ref = names.within(self.folder / "refs", revision, self.repo)
         try:
             ref.parent.mkdir(parents=True, exist_ok=True)
-            draft = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
-            draft.write_text(commit, "ascii")
-            os.replace(draft, ref)
+            replace.write(ref, commit.encode("ascii"))
         except OSError as error:
             raise StorageError(
                 f"cannot write {ref}: {error.strerror or error}; make the folder writable, or set HF_HOME"
@@ -174,12 +173,11 @@ def _copy(blob: Path, pointer: Path) -> None:
     """A second name for the same bytes if the system can, else a copy, whole or not at all."""
     import shutil
 
-    draft = pointer.with_name(f"{pointer.name}.{os.getpid()}.tmp")
-    try:
-        os.link(blob, draft)
-    except OSError:
-        shutil.copyfile(blob, draft)
-    os.replace(draft, pointer)
+    with replace.draft(pointer) as part:
+        try:
+            os.link(blob, part)
+        except OSError:
+            shutil.copyfile(blob, part)
 
 
 def expected(path: Path) -> Digest | None:

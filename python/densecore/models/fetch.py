@@ -7,13 +7,13 @@ real name, so a file under its real name is always whole.
 from __future__ import annotations
 
 import http.client
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from densecore.errors import DenseCoreError, DownloadError, IntegrityError, ModelNotFoundError
+from densecore.runs import replace
 
 from . import disk, receipt, transport
 from .progress import Bar
@@ -92,9 +92,7 @@ def download(job: Job, bar: Bar) -> None:
 
 def _commit(job: Job) -> None:
     try:
-        with job.part.open("r+b") as handle:  # writable, or Windows refuses to sync it
-            os.fsync(handle.fileno())
-        os.replace(job.part, job.target)
+        replace.settle(job.part, job.target)
     except OSError as error:
         raise disk.explain(error, job.target, job.label, job.size, job.size) from error
 

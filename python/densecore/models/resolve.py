@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densecore.errors import DenseCoreError, DownloadError, IntegrityError, ModelNotFoundError, OfflineError
+from densecore.runs.progress import wanted
 
 from . import cache, check, local, names
 from .catalogue import CATALOGUE, Entry, HubSource, find, near
-from .progress import Bar, wanted
+from .progress import Bar
 
 SMALL = 256 << 20  # bytes hashed in a moment: below, a check shows no bar
 

@@ -1,12 +1,11 @@
-"""What a person sees of a compile: one line, on a terminal and nowhere else."""
+"""What a person sees of a compile: one line."""
 
 from __future__ import annotations
 
-import sys
+import threading
 import time
-from typing import TextIO
 
-from densecore.models.progress import wanted
+from densecore.runs.progress import Bar, wanted
 
 _EVERY = 0.2  # seconds between two redraws
 
@@ -20,24 +19,25 @@ class Progress:
     '1 program runs, 2 candidates, best 25.0%'
     """
 
-    def __init__(self, enabled: bool | None = None, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr  # held now: what DSPy prints is sent elsewhere meanwhile
-        self._enabled = wanted(enabled, self._stream)
-        self._runs = self._candidates = self._width = 0
-        self._best = 0.0
-        self._drawn = 0.0
+    def __init__(self, enabled: bool | None = None) -> None:
+        self._turn = threading.Lock()
+        self._runs = self._candidates = 0
+        self._best = self._drawn = 0.0
+        # Made now, over this standard error: what DSPy prints is sent elsewhere meanwhile.
+        self._bar = Bar(self.line()) if wanted(enabled) else None
 
     def run(self) -> None:
         """A program answered a row."""
-        self._runs += 1
-        if self._enabled and time.monotonic() - self._drawn >= _EVERY:
-            self._draw()
+        with self._turn:
+            self._runs += 1
+            if time.monotonic() - self._drawn >= _EVERY:
+                self._draw()
 
     def candidate(self, score: float) -> None:
         """A candidate was scored."""
-        self._candidates += 1
-        self._best = max(self._best, score)
-        if self._enabled:
+        with self._turn:
+            self._candidates += 1
+            self._best = max(self._best, score)
             self._draw()
 
     def line(self) -> str:
@@ -47,16 +47,16 @@ class Progress:
 
     def close(self) -> None:
         """End the line."""
-        if self._enabled:
-            self._draw("\n")
-            self._enabled = False
+        with self._turn:
+            self._draw()
+            if self._bar is not None:
+                self._bar.close()
+                self._bar = None
 
-    def _draw(self, end: str = "") -> None:
+    def _draw(self) -> None:
         self._drawn = time.monotonic()
-        text = self.line()
-        self._width = max(self._width, len(text))
-        try:
-            self._stream.write(f"\r{text:<{self._width}}{end}")
-            self._stream.flush()
-        except (OSError, ValueError):  # a closed terminal must not end a run
-            self._enabled = False
+        if self._bar is not None:
+            try:
+                self._bar.label(self.line())
+            except (OSError, ValueError):  # a closed terminal must not end a run
+                self._bar = None

@@ -10,7 +10,6 @@ import dspy
 from densecore.arguments import optional, whole
 from densecore.context import Context
 from densecore.dspy.lm import DenseLM
-from densecore.dspy.meter import record
 from densecore.dspy.plain import PlainAdapter
 from densecore.errors import ArgumentError
 from densecore.hidden import Hidden
@@ -18,6 +17,7 @@ from densecore.model import Model
 from densecore.programs.plain_chain import working_signature
 from densecore.programs.task import MARK, Task
 from densecore.results import Thought, Usage
+from densecore.runs.meter import record
 
 OPENING = "Step 1:"
 """How the planner's turn begins: without it, chains are longer and no better."""

@@ -28,7 +28,7 @@ import dspy
 from densecore import programs
 from densecore.errors import ArgumentError, DataError, StorageError
 from densecore.programs.task import MATH, QA, Task
-from densecore.report.summary import replace_text
+from densecore.runs.replace import write_text
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**20
@@ -100,7 +100,7 @@ def save(
         restored(place, programs.make(name, task, **settings), text["state"])
     except DataError as error:
         raise ArgumentError(f"program = {program!r:.80}: this is no {name} of these settings ({error})") from error
-    replace_text(place, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
+    write_text(place, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
     return dict(text)
 
 

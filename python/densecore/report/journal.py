@@ -20,7 +20,6 @@ else. Opened again under the same name, a journal says which examples are done a
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -31,6 +30,8 @@ from types import TracebackType
 from densecore.errors import DataError, StorageError
 from densecore.report import record
 from densecore.report.record import Example, Header
+from densecore.runs import journal
+from densecore.runs.journal import Journal as File
 
 
 class Journal:
@@ -39,15 +40,13 @@ class Journal:
     Threads may append at the same time. One process writes: a second is refused.
     """
 
-    def __init__(self, path: Path, header: Header, examples: list[Example], descriptor: int | None = None) -> None:
+    def __init__(self, path: Path, header: Header, examples: list[Example], file: File | None = None) -> None:
         self.path = path
         self.header = header
         """The header in the file: that of the run's first start."""
         self._examples = examples
         self._ids = {example.id for example in examples}
-        self._descriptor = descriptor
-        self._end = 0  # bytes that are whole lines
-        self._clean = True
+        self._file = file
         self._turn = threading.Lock()
 
     @classmethod
@@ -61,48 +60,26 @@ class Journal:
             StorageError: The file cannot be written, or another process is writing it.
         """
         place = Path(path)
+        file = File(place, durable=True)
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise StorageError(f"cannot write the journal {place}: {error.strerror}; choose another place") from error
-        try:
-            _lock(descriptor, place)
-            data = place.read_bytes()
+            data = file.read()
             record.recognise(place, data)
             found = None if fresh else record.parse(place, data)
             if found is None:
-                return cls._start(place, header, descriptor)
-            stored, examples, end = found
+                file.go_on(0)
+                file.append(record.line(header))
+                return cls(place, header, [], file)
+            stored, examples = found
             if not resume:
                 raise DataError(
                     f"{place} holds {len(examples)} examples of run {stored.run!r}: resume it, or choose another name"
                 )
             _same_run(place, stored, header)
-            os.ftruncate(descriptor, end)
-            journal = cls(place, stored, examples, descriptor)
-            journal._end = end
-        except OSError as error:
-            os.close(descriptor)
-            if isinstance(error, StorageError):
-                raise
-            raise StorageError(f"cannot go on with the journal {place}: {error.strerror}") from error
+            file.go_on(journal.whole(data))
         except BaseException:
-            os.close(descriptor)
+            file.close()
             raise
-        return journal
-
-    @classmethod
-    def _start(cls, place: Path, header: Header, descriptor: int) -> Journal:
-        os.ftruncate(descriptor, 0)
-        journal = cls(place, header, [], descriptor)
-        journal._put(descriptor, record.line(header))
-        folder = os.open(place.parent, os.O_RDONLY)  # the new name must outlive a crash, too
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return journal
+        return cls(place, stored, examples, file)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Journal:
@@ -120,8 +97,7 @@ class Journal:
         found = record.parse(place, data)
         if found is None:
             raise DataError(f"{place} is empty: the run was killed before it began; start it again")
-        header, examples, _ = found
-        return cls(place, header, examples)
+        return cls(place, *found)
 
     @property
     def examples(self) -> list[Example]:
@@ -146,37 +122,19 @@ class Journal:
             example = replace(example, ended=round(time.time(), 3))
         line = record.line(example)
         with self._turn:
-            if self._descriptor is None:
+            if self._file is None or not self._file.is_open:
                 raise DataError(f"{self.path} is not open for writing: use Journal.open(path, header)")
             if example.id in self._ids:
                 raise DataError(f"{self.path} holds example {example.id!r} already: skip what is in done_ids")
-            try:
-                self._put(self._descriptor, line)
-            except OSError as error:
-                raise StorageError(
-                    f"cannot write to the journal {self.path}: {error.strerror}; what it holds is whole, "
-                    "so free some room and go on"
-                ) from error
+            self._file.append(line)
             self._examples.append(example)
             self._ids.add(example.id)
-
-    def _put(self, descriptor: int, line: bytes) -> None:
-        if not self._clean:
-            os.ftruncate(descriptor, self._end)
-        self._clean = False  # until the line is whole, whatever interrupts it
-        written = 0
-        while written < len(line):
-            written += os.write(descriptor, line[written:])
-        os.fsync(descriptor)
-        self._end += len(line)
-        self._clean = True
 
     def close(self) -> None:
         """Give the file back; what was appended is there already."""
         with self._turn:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+            if self._file is not None:
+                self._file.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -189,20 +147,7 @@ class Journal:
             return len(self._examples)
 
 
-def _lock(descriptor: int, place: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StorageError(
-            f"{place} is being written by another run: wait for it, or give this run another name"
-        ) from error
-
-
 def _same_run(place: Path, stored: Header, header: Header) -> None:
-    differences = stored.differences(header)
-    if differences:
-        listed = "; ".join(f"{name} was {old!r}, is now {new!r}" for name, old, new in differences)
-        raise DataError(
-            f"{place} is the journal of another run ({listed}): go on with what it was, choose another folder or name "
-            "(--out, --run), or begin anew (--fresh)"
-        )
+    if differences := stored.differences(header):
+        advice = "go on with what it was, choose another folder or name (--out, --run), or begin anew (--fresh)"
+        raise journal.another(place, differences, advice)

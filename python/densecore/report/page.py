@@ -20,8 +20,9 @@ from densecore.report.markup import element, escape, said
 from densecore.report.prices import AIM_COST, AIM_SCORE, Aim, Prices, aims
 from densecore.report.published import THREAD_HOUR_SOURCE
 from densecore.report.record import ENGINE, EXACT
-from densecore.report.summary import Row, replace_text, rows
+from densecore.report.summary import Row, rows
 from densecore.report.table import percent, short, span
+from densecore.runs.replace import write_text
 
 
 def write(
@@ -39,7 +40,7 @@ def write(
         StorageError: The file cannot be written.
     """
     place = Path(path)
-    replace_text(place, render(journals, prices=prices, comparisons=comparisons, title=title))
+    write_text(place, render(journals, prices=prices, comparisons=comparisons, title=title))
     return place
 
 

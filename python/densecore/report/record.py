@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import densecore
 from densecore.errors import DataError
 from densecore.hardware import hardware
+from densecore.runs import journal
 
 FORMAT = 1
 """The version of the file's format."""
@@ -171,14 +172,7 @@ def line(record: Header | Example) -> bytes:
         DataError: It holds what JSON cannot.
     """
     facts = asdict(record)
-    if isinstance(record, Header):
-        facts = {"densecore_journal": FORMAT, **facts}
-    try:
-        return (json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which models do emit; JSON can escape it
-        return (json.dumps(facts, allow_nan=False) + "\n").encode()
-    except (TypeError, ValueError) as error:
-        raise DataError(f"cannot be written as JSON: {error}; give texts, finite numbers, lists and dicts") from error
+    return journal.line({"densecore_journal": FORMAT, **facts} if isinstance(record, Header) else facts)
 
 
 def recognise(place: Path, data: bytes) -> None:
@@ -187,41 +181,28 @@ def recognise(place: Path, data: bytes) -> None:
         raise DataError(f"{place}:1: this is no journal of densecore: its first line names no format")
 
 
-def parse(place: Path, data: bytes) -> tuple[Header, list[Example], int] | None:
-    """Header, examples, and the bytes that are whole lines; nothing of a file without a whole header.
+def parse(place: Path, data: bytes) -> tuple[Header, list[Example]] | None:
+    """Header and examples of the whole lines; nothing of a file without a whole header.
 
     Raises:
         DataError: The file is no journal, or a whole line of it cannot be right; the message names the line.
     """
     recognise(place, data)
-    end = data.rfind(b"\n") + 1
-    if end == 0:
+    lines = journal.lines(data)
+    if not lines:
         return None
-    first, *rest = data[:end].splitlines()
-    facts = _loaded(place, 1, first)
+    facts = journal.record(place, *lines[0])
     version = facts.pop("densecore_journal")
     if version != FORMAT:
         raise DataError(f"{place}:1: format {version!r}, and this densecore reads {FORMAT}: use the one that wrote it")
     header = _typed(Header, facts, place, 1)
     examples: dict[str, Example] = {}
-    for number, each in enumerate(rest, 2):
-        example = _typed(Example, _loaded(place, number, each), place, number)
+    for number, each in lines[1:]:
+        example = _typed(Example, journal.record(place, number, each), place, number)
         if example.id in examples:
             raise DataError(f"{place}:{number}: example {example.id!r} is there twice: remove one of the lines")
         examples[example.id] = example
-    return header, list(examples.values()), end
-
-
-def _loaded(place: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{place}:{number}: not JSON ({error}): remove the line to have its example done again"
-        ) from error
-    if not isinstance(record, dict):
-        raise DataError(f"{place}:{number}: not a JSON object: remove the line to have its example done again")
-    return record
+    return header, list(examples.values())
 
 
 def _whole(value: object) -> bool:

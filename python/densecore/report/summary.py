@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from densecore.metrics import interval, paired_bootstrap
 from densecore.report.compare import Comparison
 from densecore.report.journal import Journal
 from densecore.report.record import ENGINE, EXACT, Example
+from densecore.runs.replace import write_text
 
 if TYPE_CHECKING:
     from densecore.report.prices import Prices
@@ -222,7 +222,7 @@ def write(
         held["comparisons"] = [each for each in held["comparisons"] if not {each["first"], each["second"]} & changed]
         for name, listed in held.items():
             made[name] = _merged(listed, made[name], _NAMED[name])
-    replace_text(place, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+    write_text(place, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     return made
 
 
@@ -249,30 +249,6 @@ def _held(place: Path) -> dict[str, list[dict[str, Any]]]:
     if not whole:
         raise DataError(f"{place} is no summary (its rows have no run): choose another name, or do not keep its rows")
     return found
-
-
-def replace_text(place: Path, text: str) -> None:
-    """Put a text into a file so that a reader finds the old one or the new one, never a part.
-
-    Raises:
-        StorageError: The file cannot be written; what was there is still there.
-    """
-    data, part = text.encode("utf-8", "backslashreplace"), None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(part, place)
-    except BaseException as error:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise StorageError(f"cannot write {place}: {error.strerror}; choose another place") from error
-        raise
 
 
 def _rounded(value: Any) -> Any:

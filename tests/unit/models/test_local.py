@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from densecore.errors import ModelFormatError, ModelNotFoundError, StorageError
-from densecore.models import CATALOGUE, cache, disk, hub, lock, pick, receipt, resolve
-from densecore.models.progress import Bar, wanted
+from densecore.models import CATALOGUE, cache, disk, hub, pick, receipt, resolve
+from densecore.models.progress import Bar
 from densecore.models.receipt import Digest, Receipts
+from densecore.runs import lock
+from densecore.runs.progress import wanted
 
 
 def test_a_gguf_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +187,7 @@ def test_a_lock_waits_and_says_so(
 
 def test_a_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom densecore.models import lock\n"
+        "import sys, time\nfrom pathlib import Path\nfrom densecore.runs import lock\n"
         "with lock.hold(Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.lock")], stdout=subprocess.PIPE)

@@ -68,7 +68,7 @@ impl Forms {
         };
         if let Err(error) = std::thread::Builder::new().name("densecore-form".into()).spawn(work) {
             self.done(grammar);
-            return Err(Error::Internal(format!("no thread to compile a form: {error}")));
+            return Err(Error::thread("compiling a form", &error));
         }
         loop {
             match receiver.recv_timeout(LOOK_UP) {

@@ -16,28 +16,37 @@ from densecore.errors import StorageError
 
 _POLL = 0.1  # seconds between two tries
 _NOTICE = 1.0  # seconds of waiting before a person is told
+BEHIND = 1 << 30
+"""A byte behind what a file of ours holds. Windows locks bytes, and nobody else can read one that is locked."""
 
 
-def _take(descriptor: int) -> bool:
+def take(descriptor: int, byte: int = 0) -> bool:
+    """Lock an open file; whether it worked. Where the system locks bytes and not files, that byte alone.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
 
+            os.lseek(descriptor, byte, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):  # of POSIX, of Windows
         return False
     return True
 
 
-def _give(descriptor: int) -> None:
+def give(descriptor: int, byte: int = 0) -> None:
+    """Let the lock go that :func:`take` took."""
     if sys.platform == "win32":
         import msvcrt
 
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.lseek(descriptor, byte, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
     else:
         import fcntl
@@ -66,7 +75,7 @@ def hold(path: Path, purpose: str, *, quiet: bool = False) -> Iterator[None]:
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                while not _take(descriptor):
+                while not take(descriptor):
                     if not told and time.monotonic() - begin > _NOTICE:
                         told = True
                         print(f"waiting: another process is {purpose} (lock {path})", file=sys.stderr, flush=True)
@@ -86,6 +95,6 @@ def hold(path: Path, purpose: str, *, quiet: bool = False) -> Iterator[None]:
         yield
     finally:
         try:
-            _give(descriptor)
+            give(descriptor)
         finally:
             os.close(descriptor)

@@ -13,9 +13,9 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
-from densecore.dspy.schema import Rules
 from densecore.errors import ArgumentError
-from densecore.form import Lark
+from densecore.forms.form import Lark
+from densecore.forms.schema import Rules
 from densecore.model import Model
 from densecore.results import Generation
 

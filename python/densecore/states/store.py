@@ -18,7 +18,6 @@ import json
 import os
 import re
 import secrets
-import tempfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from densecore.errors import (
     VectorError,
 )
 from densecore.hidden import Hidden
+from densecore.runs import replace
 
 MAX_BYTES = 1 << 28  # bytes of memory: 40,000 vectors of a model with 1.5 billion parameters, a quarter of its weights
 KEY_BYTES = 32  # of a seal's key, the length of the hash it is used with
@@ -261,7 +261,7 @@ def _key_of(folder: Path) -> bytes:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _write(path, _KEY, replace=False)
+            _write(path, _KEY, new=True)
         key = path.read_bytes()
     except OSError as error:
         raise StorageError(
@@ -272,25 +272,12 @@ def _key_of(folder: Path) -> bytes:
     return key
 
 
-def _write(path: Path, data: bytes, *, replace: bool = True) -> None:
-    """A whole file or none, readable by its owner; without ``replace``, whoever comes first has written it."""
-    part = None
+def _write(path: Path, data: bytes, *, new: bool = False) -> None:
+    """A file that its owner alone can read."""
     try:
-        descriptor, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        if replace:
-            os.replace(part, path)
-        else:
-            try:
-                os.link(part, path)
-            except FileExistsError:
-                pass
+        (replace.write_new if new else replace.write)(path, data, private=True)
     except OSError as error:
         raise StorageError(f"writing {path} failed: {error}; check the folder and the free space") from error
-    finally:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
 
 
 _KEY = secrets.token_bytes(KEY_BYTES)

@@ -1,6 +1,6 @@
 """What a program's calls cost, counted where they are computed: DSPy's own records know neither latent steps nor positions.
 
->>> from densecore.dspy.meter import metered
+>>> from densecore.runs.meter import metered
 >>> with metered() as meter:
 ...     pass  # run a program here
 >>> meter.emitted_tokens

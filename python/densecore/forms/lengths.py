@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from densecore.dspy.schema import LONGEST_STRING
+from densecore.forms.schema import LONGEST_STRING
 
 CHARACTERS = 1.5  # a token has, in texts that go wrong; in good ones four
 SHORTEST = 40  # characters that a text may always have

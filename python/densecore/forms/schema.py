@@ -15,9 +15,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from densecore.dspy.decimals import between, units
-from densecore.dspy.formats import ANY_STRING, FORMATS, STRIPPED
 from densecore.errors import ArgumentError
+from densecore.forms.decimals import between, units
+from densecore.forms.formats import ANY_STRING, FORMATS, STRIPPED
 
 LONGEST_STRING = 500  # characters: some five sentences
 LONGEST_KEY = 40  # characters of a key that the schema does not name
@@ -229,7 +229,8 @@ class _Reader:
 
 
 def _several(item: str, least: int, most: int, ends: str = "[]") -> str:
-    several = f'{item} (", " {item}){{{max(0, least - 1)},{most - 1}}}'
+    more = f' (", " {item}){{{max(0, least - 1)},{most - 1}}}' if most > 1 else ""
+    several = f"{item}{more}"
     return f'("{ends[0]}" {several} "{ends[1]}")' if least else f'("{ends[0]}" ({several})? "{ends[1]}")'
 
 

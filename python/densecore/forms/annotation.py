@@ -14,8 +14,8 @@ import pydantic
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
-from densecore.dspy.formats import AWARE, NAIVE, STRIPPED
 from densecore.errors import ArgumentError
+from densecore.forms.formats import AWARE, NAIVE, STRIPPED
 
 Schema = dict[str, Any]
 _CONVERTED = {

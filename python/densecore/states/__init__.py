@@ -1,0 +1,1 @@
+"""Where hidden states are kept under a name that fits into text: ``store.py``."""
