@@ -79,6 +79,21 @@ async def leave():
 asyncio.run(leave())
 """,
 }
+FORKED = """
+import os
+from densecore.dspy.engine import AsyncDenseEngine, DenseEngine
+import asyncio, dspy
+engine = AsyncDenseEngine(DenseEngine(model))
+request = dspy.lm15.Request(model="x", messages=(dspy.lm15.Message.user("One, two"),),
+                            config=dspy.lm15.Config(max_tokens=4))
+asyncio.run(engine.complete(request))
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+try:
+    asyncio.run(engine.complete(request))
+except densecore.errors.ForkError:
+    os._exit(5)
+"""
 ENDINGS = {"": 0, "sys.exit(3)": 3, "raise ValueError('on purpose')": 1, "import os; os._exit(4)": 4}
 OFTEN, SELDOM = 20, len(ENDINGS)
 TIMES = {work: OFTEN if work in ("streams", "exchanged", "answers") else SELDOM for work in WORK}
@@ -110,3 +125,12 @@ def test_a_process_ends_while_the_engine_works(folder: Path, work: str) -> None:
         assert not told, told
         assert "panicked" not in done.stderr
         assert "Fatal" not in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_is_told_so_by_coroutines_too(folder: Path) -> None:
+    """Its threads are gone; it must not wait for them."""
+    pytest.importorskip("dspy", reason="the extra `dspy`")
+    run = [sys.executable, "-W", "ignore", "-c", f"{SETTING}\n{FORKED}", str(folder)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 5, done.stderr

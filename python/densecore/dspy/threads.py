@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -23,12 +24,18 @@ class Threads:
 
     def __init__(self, most: int, name: str) -> None:
         self._most, self._name = most, name
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._started, self._turn = 0, Lock()
         self._work: SimpleQueue[_Work] = SimpleQueue()
         self._idle = Semaphore(0)
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin work, or let it wait for a thread."""
+        if self._process != os.getpid():  # threads do not survive a fork
+            self._begin()
         future: Future[Any] = Future()
         self._work.put((future, work, arguments))
         with self._turn:
