@@ -95,7 +95,7 @@ impl Context {
             let mut next = self.snapshot();
             work(&mut next, cancel)?;
             let old = std::mem::replace(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner), next);
-            // After the lock is gone: letting go of borrowed vectors may need the interpreter.
+            // After the lock is gone: its blocks may be many.
             drop(old);
             Ok(())
         })
@@ -142,8 +142,16 @@ impl Context {
         Ok(answers.into_iter().map(|g| generation(py, g)).collect())
     }
 
-    fn stream(&self, prompt: Option<PyPrompt>, options: PyOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
+    fn stream(
+        &self,
+        py: Python<'_>,
+        mut prompt: Option<PyPrompt>,
+        options: PyOptions,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> Stream {
         let context = self.snapshot();
+        py.detach(|| prompt.iter_mut().for_each(|p| p.0.copy_vectors()));
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
         Stream::start(cancel, options.0, move |options, each| {
             context.generate(prompt.as_ref().map(|p| &p.0), options, raw, each)
