@@ -22,8 +22,10 @@ class Hidden:
 
     ``numpy.asarray(h)``, which is read-only, and ``torch.from_dlpack(h)``, which torch lets you write, view the same
     memory; :meth:`wrap` borrows an array or tensor the other way. A call reads vectors once, when it begins; what is
-    written later changes them, and slices of them, and nothing that was computed. The space is ``"input"`` (token embeddings, what the first layer reads) or ``"layer"``
-    (the residual stream after :attr:`layer` layers, with or without the final norm).
+    written later changes them, and slices of them, and nothing that was computed.
+
+    The space is ``"input"`` (token embeddings, what the first layer reads) or ``"layer"`` (the residual stream after
+    :attr:`layer` layers, with or without the final norm).
     """
 
     __slots__ = ("_core",)
@@ -44,7 +46,8 @@ class Hidden:
     ) -> Hidden:
         """Borrow float32 or bfloat16 memory as vectors of a model.
 
-        It may be written again: each call reads what is there when it begins. A NumPy array of another layout or another kind of float cannot be borrowed and is copied to float32.
+        It may be written again: each call reads what is there when it begins. A NumPy array of another layout or another
+        kind of float cannot be borrowed and is copied to float32.
 
         Args:
             array: ``(T, d)``, contiguous, on the CPU: NumPy, torch, or anything with DLPack.
