@@ -1,11 +1,11 @@
 //! A prefilled prefix in Python.
 
-use crate::enter::{CancelFlag, enter};
+use crate::enter::{CancelFlag, enter, quick};
 use crate::model::{PyOptions, ThoughtTuple, thought};
 use crate::prompt::PyPrompt;
 use crate::results::{GenerationTuple, ScoreTuple, generation, score};
 use crate::stream::Stream;
-use densecore::generate::{Cancel, GenerateOptions};
+use densecore::generate::{Cancel, GenerateOptions, Prompt};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::{Mutex, PoisonError, TryLockError};
@@ -145,17 +145,16 @@ impl Context {
     fn stream(
         &self,
         py: Python<'_>,
-        mut prompt: Option<PyPrompt>,
+        prompt: Option<PyPrompt>,
         options: PyOptions,
         raw: bool,
         cancel: Option<&CancelFlag>,
-    ) -> Stream {
+    ) -> PyResult<Stream> {
         let context = self.snapshot();
-        py.detach(|| prompt.iter_mut().for_each(|p| p.0.copy_vectors()));
+        let mut prompt: Vec<Prompt> = prompt.into_iter().map(|p| p.0).collect();
+        quick(py, py.detach(|| Prompt::copy_vectors(&mut prompt)))?;
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
-        Stream::start(cancel, options.0, move |options, each| {
-            context.generate(prompt.as_ref().map(|p| &p.0), options, raw, each)
-        })
+        Ok(Stream::start(cancel, options.0, move |options, each| context.generate(prompt.first(), options, raw, each)))
     }
 
     fn score(&self, py: Python<'_>, target: Vec<u32>, top: usize, cancel: Option<&CancelFlag>) -> PyResult<ScoreTuple> {

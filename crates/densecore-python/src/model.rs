@@ -227,12 +227,12 @@ impl Model {
         options: PyOptions,
         raw: bool,
         cancel: Option<&CancelFlag>,
-    ) -> Stream {
+    ) -> PyResult<Stream> {
         let (model, mut list) = (self.inner.clone(), prompts(batch));
         // Now, for the thread that computes may come to it when the caller has gone on.
-        py.detach(|| list.iter_mut().for_each(Prompt::copy_vectors));
+        quick(py, py.detach(|| Prompt::copy_vectors(&mut list)))?;
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
-        Stream::start(cancel, options.0, move |options, each| model.generate(&list, options, raw, each))
+        Ok(Stream::start(cancel, options.0, move |options, each| model.generate(&list, options, raw, each)))
     }
 
     fn score(

@@ -163,9 +163,11 @@ class DenseStore:
     def get(self, handle: Handle) -> Hidden | None:
         """The vectors of a handle it owns, from memory or the folder, or ``None`` where they are in neither."""
         with self._turn:
-            if handle.sha256 in self._held:
+            file = self._held.get(handle.sha256)
+            if file is not None:
                 self._held.move_to_end(handle.sha256)
-                return _vectors(handle, self._held[handle.sha256])
+        if file is not None:
+            return _vectors(handle, file)
         if self.folder is None:
             return None
         path, head = self.folder / handle.file, _header(handle.shape, handle.fingerprint)

@@ -18,12 +18,6 @@ pub enum Segment {
     Vectors(Hidden),
 }
 
-impl Segment {
-    fn vectors(&self) -> Option<&Hidden> {
-        if let Self::Vectors(vectors) = self { Some(vectors) } else { None }
-    }
-}
-
 /// One turn of a conversation.
 #[derive(Debug, Clone)]
 pub struct Turn {
@@ -51,18 +45,29 @@ impl Prompt {
         plain.iter().chain(turns.iter().flat_map(|turn| &turn.content))
     }
 
-    /// Copies its vectors into memory that nobody else can write, for work that begins later.
-    pub fn copy_vectors(&mut self) {
+    fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
         let (plain, turns): (&mut [Segment], &mut [Turn]) = match self {
             Self::Plain(segments) => (segments, &mut []),
             Self::Chat(turns) => (&mut [], turns),
         };
-        for segment in plain.iter_mut().chain(turns.iter_mut().flat_map(|turn| &mut turn.content)) {
+        plain.iter_mut().chain(turns.iter_mut().flat_map(|turn| &mut turn.content))
+    }
+
+    /// Copies the prompts' vectors into memory that nobody else can write, for work that begins later.
+    pub fn copy_vectors(prompts: &mut [Self]) -> Result<()> {
+        require_copies(vectors(prompts))?;
+        for segment in prompts.iter_mut().flat_map(Self::segments_mut) {
             if let Segment::Vectors(vectors) = segment {
                 *vectors = vectors.copied();
             }
         }
+        Ok(())
     }
+}
+
+fn vectors(prompts: &[Prompt]) -> impl Iterator<Item = &Hidden> {
+    let one = |segment| if let Segment::Vectors(vectors) = segment { Some(vectors) } else { None };
+    prompts.iter().flat_map(Prompt::segments).filter_map(one)
 }
 
 impl Model {
@@ -72,7 +77,7 @@ impl Model {
             Error::Prompt(detail) if prompts.len() > 1 => Error::Prompt(format!("number {i} of the list: {detail}")),
             other => other,
         };
-        require_copies(prompts.iter().flat_map(Prompt::segments).filter_map(Segment::vectors))?;
+        require_copies(vectors(prompts))?;
         prompts.iter().enumerate().map(|(i, p)| self.read(p, raw).map_err(|e| place(i, e))).collect()
     }
 
@@ -95,7 +100,7 @@ impl Model {
 
     /// Tokenizes and checks a prompt.
     pub(crate) fn rows(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
-        require_copies(prompt.segments().filter_map(Segment::vectors))?;
+        require_copies(vectors(std::slice::from_ref(prompt)))?;
         self.read(prompt, raw)
     }
 
