@@ -37,7 +37,7 @@ __all__ = [
 
 @final
 class Array:
-    """A read-only array of the engine; ``numpy.asarray`` views it without a copy."""
+    """Numbers given away; ``numpy.asarray`` views them without a copy, read-only."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
@@ -62,7 +62,7 @@ class Hidden:
 
     @staticmethod
     def borrow(array: object, fingerprint: str, layer: int | None = None, normed: bool = False) -> Hidden:
-        """Borrow a float32 or bfloat16 array or tensor: no copy, and it must not change while borrowed."""
+        """Vectors in the memory of a float32 or bfloat16 array or tensor; a call reads them once, when it begins."""
 
     @property
     def shape(self) -> tuple[int, int]: ...
@@ -112,7 +112,7 @@ class Hidden:
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> object:
-        """A capsule over the same memory, read-only; versioned if the consumer asks for version 1."""
+        """A capsule over the same memory, or a copy of what its owner does not want written."""
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """``(1, 0)``, the CPU."""

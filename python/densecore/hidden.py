@@ -1,4 +1,4 @@
-"""Vectors that know their model and space, shared with NumPy and torch without a copy."""
+"""Vectors that know their model and space, in one memory with NumPy and torch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 
 
 class Hidden:
-    """``(T, d)`` vectors of one space of one model; never written after they are made.
+    """``(T, d)`` vectors of one space of one model.
 
-    ``numpy.asarray(h)`` and ``torch.from_dlpack(h)`` view the same memory (read-only); :meth:`wrap` borrows an array
-    or tensor the other way. The space is ``"input"`` (token embeddings, what the first layer reads) or ``"layer"``
-    (the residual stream after :attr:`layer` layers, with or without the final norm).
+    ``numpy.asarray(h)``, which is read-only, and ``torch.from_dlpack(h)``, which torch lets you write, view the same
+    memory; :meth:`wrap` borrows an array or tensor the other way. A call reads vectors once, when it begins; what is
+    written later changes them, and slices of them, and nothing that was computed.
+
+    The space is ``"input"`` (token embeddings, what the first layer reads) or ``"layer"`` (the residual stream after
+    :attr:`layer` layers, with or without the final norm).
     """
 
-    __slots__ = ("_core", "_keep")
+    __slots__ = ("_core",)
 
-    def __init__(self, core: _core.Hidden, keep: object = None) -> None:
+    def __init__(self, core: _core.Hidden) -> None:
         self._core = core
-        self._keep = keep
 
     @classmethod
     def wrap(
@@ -42,9 +44,10 @@ class Hidden:
         normed: bool = False,
         copy: bool | None = None,
     ) -> Hidden:
-        """Borrow float32 or bfloat16 memory as vectors of a model. It must not change while borrowed.
+        """Borrow float32 or bfloat16 memory as vectors of a model.
 
-        A NumPy array of another layout or another kind of float cannot be borrowed and is copied to float32.
+        It may be written again: each call reads what is there when it begins. A NumPy array of another layout or another
+        kind of float cannot be borrowed and is copied to float32.
 
         Args:
             array: ``(T, d)``, contiguous, on the CPU: NumPy, torch, or anything with DLPack.
@@ -106,7 +109,7 @@ class Hidden:
         return self._core.fingerprint
 
     def numpy(self) -> npt.NDArray[np.float32]:
-        """A read-only NumPy view; bfloat16, which NumPy lacks, is copied to float32."""
+        """A NumPy view, read-only; bfloat16, which NumPy lacks, is copied to float32."""
         if self.dtype != "float32":
             return np.asarray(self.to("float32"))
         return np.asarray(self)

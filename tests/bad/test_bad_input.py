@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -331,3 +333,25 @@ def test_unknown_names_and_paths(tmp_path: Any) -> None:
     refused(lambda: densecore.Model.load(tmp_path / "none.gguf", offline=True), missing, "none.gguf")
     refused(lambda: densecore.Model.load("qwen9-no-such-model", offline=True), missing, "qwen9-no-such-model")
     refused(lambda: densecore.Model.load(""), (missing, A))
+
+
+def test_vectors_that_could_not_be_copied(small: Pair, tmp_path: Path) -> None:
+    """A terabyte that is mapped costs its owner nothing, and would cost the call its copy."""
+    (tmp_path / "vast").touch()
+    os.truncate(tmp_path / "vast", 1 << 40)
+    width = small.ours.config.width
+    vast = np.memmap(tmp_path / "vast", np.float32, "r", shape=((1 << 38) // width, width))
+    hidden = densecore.Hidden.wrap(vast, like=small.ours)
+    context = small.ours.prefill("A")
+    for call in (
+        lambda: small.ours.generate(Prompt(hidden)),
+        lambda: small.ours.stream(Prompt(hidden)),
+        lambda: small.ours.encode([Prompt("A"), Prompt(hidden)]),
+        lambda: small.ours.forward(hidden),
+        lambda: small.ours.readout(hidden, raw=True),
+        lambda: small.ours.loss_and_grad(None, hidden, "A"),
+        lambda: small.ours.vjp(hidden),
+        lambda: context.extend(Prompt(hidden)),
+        lambda: context.stream(Prompt(hidden)),
+    ):
+        refused(call, errors.InsufficientMemoryError, "copy of the vectors")

@@ -164,6 +164,10 @@ def test_the_store_keeps_its_own_copy(tiny: Any) -> None:
     array[:] = 0
     assert np.array_equal(state.hidden(), before)
     assert not np.asarray(state.hidden()).flags.writeable
+    torch = pytest.importorskip("torch", reason="torch writes to what it is given")
+    for got in (torch.from_dlpack(state.hidden()), torch.utils.dlpack.from_dlpack(state.hidden().__dlpack__())):
+        got.zero_()
+        assert np.array_equal(state.hidden(), before)
 
 
 def test_the_cache_tells_states_apart(small: Pair) -> None:

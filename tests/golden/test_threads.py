@@ -125,15 +125,21 @@ def test_ctrl_c(call: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_fork_is_answered_not_hung(small: Pair) -> None:
+@pytest.mark.parametrize("verb", ["generate", "states"])
+def test_fork_is_answered_not_hung(small: Pair, verb: str) -> None:
     """The child gets ForkError with the remedy; the parent goes on."""
-    small.ours.generate("warm", max_tokens=2, ignore_eos=True)
+    recording = small.ours.vjp(small.ours.embed("warm"))._core
+    work = {
+        "generate": lambda: small.ours.generate("a", max_tokens=2, ignore_eos=True),
+        "states": recording.states,
+    }[verb]
+    work()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         said = "no error"
         try:
-            small.ours.generate("a", max_tokens=2, ignore_eos=True)
+            work()
         except BaseException as error:  # noqa: BLE001 - the child reports whatever came
             said = f"{type(error).__name__}: {error}"
         del small.ours  # nor may letting go of the model wait for threads that are not there

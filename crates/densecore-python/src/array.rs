@@ -1,27 +1,32 @@
-//! Numbers on their way to NumPy: memory of the engine behind `__array_interface__`, read-only and not copied.
+//! Numbers on their way to NumPy: memory of the engine behind `__array_interface__`, not copied, and given away for good.
 
+use densecore::Lent;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-enum Data {
-    F32(Vec<f32>),
-    U32(Vec<u32>),
-}
-
-/// A read-only array; `numpy.asarray` views it without a copy.
+/// An array that `numpy.asarray` views without a copy, as read-only.
 #[pyclass(name = "Array", frozen, module = "densecore._core")]
 pub struct Array {
-    data: Data,
+    address: usize,
+    kind: &'static str,
     shape: (usize, usize),
+    #[allow(dead_code, reason = "held for its lifetime")]
+    owner: Box<dyn Send + Sync>,
 }
 
 impl Array {
     pub fn f32(data: Vec<f32>, columns: usize) -> Self {
-        Self { shape: (data.len() / columns.max(1), columns), data: Data::F32(data) }
+        Self::new(data, columns, "<f4")
     }
 
     pub fn u32(data: Vec<u32>, columns: usize) -> Self {
-        Self { shape: (data.len() / columns.max(1), columns), data: Data::U32(data) }
+        Self::new(data, columns, "<u4")
+    }
+
+    fn new<T: Copy + Send + 'static>(data: Vec<T>, columns: usize, kind: &'static str) -> Self {
+        let shape = (data.len() / columns.max(1), columns);
+        let lent = Lent::new(data);
+        Self { address: lent.start().expose_provenance(), kind, shape, owner: Box::new(lent) }
     }
 }
 
@@ -29,11 +34,7 @@ impl Array {
 impl Array {
     #[getter]
     fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (address, kind) = match &self.data {
-            Data::F32(data) => (data.as_ptr() as usize, "<f4"),
-            Data::U32(data) => (data.as_ptr() as usize, "<u4"),
-        };
-        interface(py, address, kind, self.shape)
+        interface(py, self.address, self.kind, self.shape)
     }
 
     #[getter]

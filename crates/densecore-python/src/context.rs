@@ -1,11 +1,11 @@
 //! A prefilled prefix in Python.
 
-use crate::enter::{CancelFlag, enter};
+use crate::enter::{CancelFlag, enter, quick};
 use crate::model::{PyOptions, ThoughtTuple, thought};
 use crate::prompt::PyPrompt;
 use crate::results::{GenerationTuple, ScoreTuple, generation, score};
 use crate::stream::Stream;
-use densecore::generate::{Cancel, GenerateOptions};
+use densecore::generate::{Cancel, GenerateOptions, Prompt};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::{Mutex, PoisonError, TryLockError};
@@ -95,7 +95,7 @@ impl Context {
             let mut next = self.snapshot();
             work(&mut next, cancel)?;
             let old = std::mem::replace(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner), next);
-            // After the lock is gone: letting go of borrowed vectors may need the interpreter.
+            // After the lock is gone: its blocks may be many.
             drop(old);
             Ok(())
         })
@@ -142,12 +142,19 @@ impl Context {
         Ok(answers.into_iter().map(|g| generation(py, g)).collect())
     }
 
-    fn stream(&self, prompt: Option<PyPrompt>, options: PyOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
+    fn stream(
+        &self,
+        py: Python<'_>,
+        prompt: Option<PyPrompt>,
+        options: PyOptions,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Stream> {
         let context = self.snapshot();
+        let mut prompt: Vec<Prompt> = prompt.into_iter().map(|p| p.0).collect();
+        quick(py, py.detach(|| Prompt::copy_vectors(&mut prompt)))?;
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
-        Stream::start(cancel, options.0, move |options, each| {
-            context.generate(prompt.as_ref().map(|p| &p.0), options, raw, each)
-        })
+        Ok(Stream::start(cancel, options.0, move |options, each| context.generate(prompt.first(), options, raw, each)))
     }
 
     fn score(&self, py: Python<'_>, target: Vec<u32>, top: usize, cancel: Option<&CancelFlag>) -> PyResult<ScoreTuple> {

@@ -1,11 +1,12 @@
-//! DLPack: tensors between libraries without a copy.
+//! DLPack: tensors between libraries in one memory.
 //!
 //! Out: a capsule owns a clone of the `Hidden`, so it outlives its Python object; its deleter runs exactly once,
-//! whether a consumer took it or not. In: a consumed capsule's memory is freed by its own deleter when the last
-//! `Hidden` that borrows it goes.
+//! whether a consumer took it or not. Consumers may write: the engine reads this memory by copying it, and never where
+//! it keeps anything of its own. In: a consumed capsule's memory is freed by its own deleter when the last `Hidden` that
+//! borrows it goes.
 
 use crate::error::named;
-use densecore::{Hidden, Space, Storage};
+use densecore::{Foreign, Hidden, Space, Storage};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -119,7 +120,8 @@ unsafe extern "C" fn abandon(capsule: *mut ffi::PyObject) {
     }
 }
 
-/// A capsule over the vectors; versioned (and marked read-only) if the consumer knows version 1.
+/// A capsule over the vectors; versioned if the consumer knows version 1. The mark that says read-only is advice:
+/// PyTorch does not look at it, and the older kind of capsule has none.
 pub fn export<'py>(py: Python<'py>, hidden: &Hidden, versioned: bool) -> PyResult<Bound<'py, PyAny>> {
     let (context, tensor) = export_parts(hidden);
     let (pointer, name): (*mut c_void, *const c_char) = if versioned {
@@ -135,19 +137,19 @@ pub fn export<'py>(py: Python<'py>, hidden: &Hidden, versioned: bool) -> PyResul
 }
 
 /// Foreign memory, given back by its producer's own deleter.
-enum Borrowed {
+enum Consumed {
     Plain(*mut Managed),
     Versioned(*mut ManagedVersioned),
 }
-// SAFETY: the structs are only read, and deleted once, under the interpreter lock.
-unsafe impl Send for Borrowed {}
+// SAFETY: the structs are deleted once, under the interpreter lock, and not touched otherwise.
+unsafe impl Send for Consumed {}
 // SAFETY: as above.
-unsafe impl Sync for Borrowed {}
+unsafe impl Sync for Consumed {}
 
-impl Drop for Borrowed {
+impl Drop for Consumed {
     fn drop(&mut self) {
-        // Producers may touch Python objects in their deleters. Work may outlast the interpreter, on a stream's thread; its
-        // memory is then left to the end of the process.
+        // Producers may touch Python objects in their deleters. Where the interpreter has ended or is about to, as for
+        // tensors of a module when it goes, nobody may run them, and the memory goes with the process.
         let _ = Python::try_attach(|_| {
             // SAFETY: we consumed the capsule, so calling its deleter once is our duty.
             unsafe {
@@ -189,18 +191,18 @@ pub fn import(object: &Bound<'_, PyAny>, space: Space, fingerprint: Arc<str>) ->
     })?;
     let raw = capsule.as_ptr();
     // SAFETY: the name is checked before the pointer is read as its struct; renaming marks the capsule consumed.
-    let (owner, tensor) = unsafe {
+    let (owner, tensor, read_only) = unsafe {
         if ffi::PyCapsule_IsValid(raw, VERSIONED.as_ptr()) == 1 {
             let managed: *mut ManagedVersioned = ffi::PyCapsule_GetPointer(raw, VERSIONED.as_ptr()).cast();
             if (*managed).major != 1 {
                 return Err(refuse(format!("DLPack version {} is not known here; update densecore", (*managed).major)));
             }
             ffi::PyCapsule_SetName(raw, VERSIONED_USED.as_ptr());
-            (Borrowed::Versioned(managed), &(*managed).tensor)
+            (Consumed::Versioned(managed), &(*managed).tensor, (*managed).flags & READ_ONLY != 0)
         } else if ffi::PyCapsule_IsValid(raw, PLAIN.as_ptr()) == 1 {
             let managed: *mut Managed = ffi::PyCapsule_GetPointer(raw, PLAIN.as_ptr()).cast();
             ffi::PyCapsule_SetName(raw, PLAIN_USED.as_ptr());
-            (Borrowed::Plain(managed), &(*managed).tensor)
+            (Consumed::Plain(managed), &(*managed).tensor, false)
         } else {
             return Err(refuse("__dlpack__ gave no DLPack capsule; pass a NumPy array or a torch tensor".into()));
         }
@@ -247,6 +249,7 @@ pub fn import(object: &Bound<'_, PyAny>, space: Space, fingerprint: Arc<str>) ->
     {
         return Err(refuse("the vectors' memory is not usable: null, unaligned or absurdly large".into()));
     }
+    let from = Foreign { start, rows, width, storage, read_only, owner: Arc::new(owner) };
     // SAFETY: the producer promises this memory until its deleter runs, which the owner does when dropped.
-    Ok(unsafe { Hidden::borrow(start, rows, width, storage, Arc::new(owner), space, fingerprint) })
+    Ok(unsafe { Hidden::borrow(from, space, fingerprint) })
 }

@@ -97,7 +97,7 @@ impl Recording {
 impl Recording {
     /// The states of each sequence's vectors.
     fn states(&self, py: Python<'_>) -> PyResult<Vec<Hidden>> {
-        let states = enter(py, None, |_| Ok(self.inner.states()))?;
+        let states = enter(py, None, |_| self.inner.states())?;
         Ok(states.into_iter().map(Hidden::from).collect())
     }
 

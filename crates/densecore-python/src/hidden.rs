@@ -36,7 +36,7 @@ fn space(py: Python<'_>, layer: Option<usize>, normed: bool) -> PyResult<Space> 
 
 #[pymethods]
 impl Hidden {
-    /// Borrow a float32 or bfloat16 array or tensor: no copy, and it must not change while borrowed.
+    /// Vectors in the memory of a float32 or bfloat16 array or tensor; a call reads them once, when it begins.
     #[staticmethod]
     #[pyo3(signature = (array, fingerprint, layer=None, normed=false))]
     fn borrow(array: &Bound<'_, PyAny>, fingerprint: &str, layer: Option<usize>, normed: bool) -> PyResult<Self> {
@@ -132,7 +132,8 @@ impl Hidden {
         interface(py, self.inner.as_ptr() as usize, "<f4", (self.inner.rows(), self.inner.width()))
     }
 
-    /// A DLPack capsule over the same memory, read-only; versioned if the consumer asks for version 1.
+    /// A DLPack capsule over the same memory, or over a copy where its owner does not want it written; versioned if the
+    /// consumer asks for version 1.
     #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
     fn __dlpack__<'py>(
         &self,
@@ -150,15 +151,15 @@ impl Hidden {
                 "device {dl_device:?} is not where these vectors are: (1, 0), the CPU"
             )));
         }
+        let read_only = self.inner.is_read_only();
+        if read_only && copy == Some(false) {
+            return Err(PyBufferError::new_err(
+                "these vectors lie in read-only memory, where a consumer of DLPack could write; leave copy at None",
+            ));
+        }
         let copied;
-        let hidden = if copy == Some(true) {
-            let floats = densecore::Hidden::new(
-                self.inner.to_vec(),
-                self.inner.width(),
-                self.inner.space(),
-                self.inner.fingerprint().clone(),
-            );
-            copied = floats.to_storage(self.inner.storage());
+        let hidden = if read_only || copy == Some(true) {
+            copied = py.detach(|| self.inner.copied());
             &copied
         } else {
             &self.inner

@@ -8,7 +8,7 @@ use crate::hidden::Hidden;
 use crate::prompt::{PyPrompt, prompts};
 use crate::results::{GenerationTuple, ScoreTuple, UsageTuple, generation, score, usage};
 use crate::stream::Stream;
-use densecore::generate::{GenerateOptions, Pooling, Tap};
+use densecore::generate::{GenerateOptions, Pooling, Prompt, Tap};
 use densecore::text::{Message, Special};
 use densecore::{Error, Limits, LoadOptions};
 use pyo3::prelude::*;
@@ -225,10 +225,19 @@ impl Model {
         Ok(answers.into_iter().map(|g| generation(py, g)).collect())
     }
 
-    fn stream(&self, batch: Vec<PyPrompt>, options: PyOptions, raw: bool, cancel: Option<&CancelFlag>) -> Stream {
-        let (model, list) = (self.inner.clone(), prompts(batch));
+    fn stream(
+        &self,
+        py: Python<'_>,
+        batch: Vec<PyPrompt>,
+        options: PyOptions,
+        raw: bool,
+        cancel: Option<&CancelFlag>,
+    ) -> PyResult<Stream> {
+        let (model, mut list) = (self.inner.clone(), prompts(batch));
+        // Now, for the thread that computes may come to it when the caller has gone on.
+        quick(py, py.detach(|| Prompt::copy_vectors(&mut list)))?;
         let cancel = cancel.map(|c| c.inner.clone()).unwrap_or_default();
-        Stream::start(cancel, options.0, move |options, each| model.generate(&list, options, raw, each))
+        Ok(Stream::start(cancel, options.0, move |options, each| model.generate(&list, options, raw, each)))
     }
 
     fn score(

@@ -1,7 +1,7 @@
 //! A prefix the model has read: keys, values and the state it ended in.
 
 use crate::error::{Error, Result};
-use crate::generate::prompt::Rows;
+use crate::generate::rows::Rows;
 use crate::generate::step::Sequence;
 use crate::generate::{Cancel, Event, GenerateOptions, Generation, Prompt, Score, Thinking, Thought};
 use crate::model::cache::Cache;
@@ -92,6 +92,16 @@ impl Context {
 
     /// A sequence that goes on from here, after `prompt` if one is given.
     fn sequence(&self, prompt: Option<&Prompt>, raw: bool) -> Result<Sequence> {
+        let (cache, rows) = self.next(prompt, raw)?;
+        Ok(self.begin(cache, rows))
+    }
+
+    fn begin(&self, cache: Cache, rows: Rows) -> Sequence {
+        if cache.is_empty() { self.model.begin(rows) } else { Sequence::after(cache, rows, self.last.clone()) }
+    }
+
+    /// What is held and what comes next: the rows of `prompt`, if one is given.
+    fn next(&self, prompt: Option<&Prompt>, raw: bool) -> Result<(Cache, Rows)> {
         let mut cache = self.cache.clone();
         let rows = match prompt {
             Some(prompt) => self.model.rows(prompt, raw)?,
@@ -109,7 +119,7 @@ impl Context {
                 }
             },
         };
-        Ok(Sequence::after(cache, rows, self.last.clone()))
+        Ok((cache, rows))
     }
 
     /// Continues `options.n` times, leaving this context as it is.
@@ -122,7 +132,8 @@ impl Context {
     ) -> Result<Vec<Generation>> {
         options.check_for(&self.model, 1)?;
         let call = self.model.enter(options.n, &options.cancel)?;
-        let sequences = (0..options.n).map(|_| self.sequence(prompt, raw)).collect::<Result<_>>()?;
+        let (cache, rows) = self.next(prompt, raw)?;
+        let sequences = (0..options.n).map(|_| self.begin(cache.clone(), rows.clone())).collect();
         let past = match &self.history {
             Some(history) => history.clone(),
             None if options.penalties.looks_back() => {

@@ -6,7 +6,7 @@
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::Cancel;
-use crate::generate::prompt::Rows;
+use crate::generate::rows::Rows;
 use crate::generate::step::Sequence;
 use crate::vertex::Model;
 use crate::weights::SafetensorsFile;

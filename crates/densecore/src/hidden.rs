@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::exchange::Memory;
+use densecore_kernels::vector;
 use half::bf16;
 use std::fmt;
 use std::sync::Arc;
@@ -49,14 +50,14 @@ impl fmt::Display for Space {
     }
 }
 
-/// `(T, d)` vectors of one space of one model. Cheap to clone and slice; never written after it is made.
+/// `(T, d)` vectors of one space of one model. Cheap to clone and slice: clones and slices share the memory. The engine
+/// never writes it, but whoever it was borrowed from or exported to may.
 #[derive(Clone)]
 pub struct Hidden {
     memory: Memory,
     offset: usize,
     rows: usize,
     width: usize,
-    storage: Storage,
     space: Space,
     fingerprint: Arc<str>,
 }
@@ -65,27 +66,12 @@ impl Hidden {
     /// The engine's own floats, `[rows][width]`.
     pub fn new(data: Vec<f32>, width: usize, space: Space, fingerprint: Arc<str>) -> Self {
         let rows = data.len().checked_div(width).unwrap_or(0);
-        Self {
-            memory: Memory::Single(Arc::new(data)),
-            offset: 0,
-            rows,
-            width,
-            storage: Storage::F32,
-            space,
-            fingerprint,
-        }
+        Self::in_memory(Memory::single(data), rows, width, space, fingerprint)
     }
 
     /// Vectors in memory that is already there, `rows * width` components from its start.
-    pub(crate) fn in_memory(
-        memory: Memory,
-        rows: usize,
-        width: usize,
-        storage: Storage,
-        space: Space,
-        fingerprint: Arc<str>,
-    ) -> Self {
-        Self { memory, offset: 0, rows, width, storage, space, fingerprint }
+    pub(crate) fn in_memory(memory: Memory, rows: usize, width: usize, space: Space, fingerprint: Arc<str>) -> Self {
+        Self { memory, offset: 0, rows, width, space, fingerprint }
     }
 
     /// Number of vectors, T.
@@ -100,7 +86,12 @@ impl Hidden {
 
     /// How components are stored.
     pub fn storage(&self) -> Storage {
-        self.storage
+        self.memory.storage()
+    }
+
+    /// Whether the owner of borrowed memory does not want it written.
+    pub fn is_read_only(&self) -> bool {
+        self.memory.is_read_only()
     }
 
     /// Where these vectors belong.
@@ -115,28 +106,14 @@ impl Hidden {
 
     /// The first component's address.
     pub fn as_ptr(&self) -> *const u8 {
-        self.memory.start().wrapping_add(self.offset * self.width * self.storage.bytes())
-    }
-
-    /// The components as floats, if they are stored so.
-    pub fn as_f32(&self) -> Option<&[f32]> {
-        self.memory.f32(self.offset * self.width, self.rows * self.width)
-    }
-
-    fn as_bf16(&self) -> &[bf16] {
-        self.memory.bf16(self.offset * self.width, self.rows * self.width).unwrap_or_default()
+        self.memory.start().wrapping_add(self.offset * self.width * self.storage().bytes())
     }
 
     /// Copies rows `from..` into `out` as floats, as many as fit.
     pub fn copy_rows(&self, from: usize, out: &mut [f32]) {
-        let start = from * self.width;
-        if let Some(data) = self.as_f32() {
-            out.copy_from_slice(&data[start..start + out.len()]);
-        } else {
-            for (o, v) in out.iter_mut().zip(&self.as_bf16()[start..]) {
-                *o = v.to_f32();
-            }
-        }
+        let there = self.rows.saturating_sub(from) * self.width;
+        let fit = out.len().min(there);
+        self.memory.read((self.offset + from) * self.width, &mut out[..fit]);
     }
 
     /// All components as floats.
@@ -157,18 +134,21 @@ impl Hidden {
 
     /// The same vectors in another storage.
     pub fn to_storage(&self, storage: Storage) -> Self {
-        if storage == self.storage {
-            return self.clone();
-        }
+        if storage == self.storage() { self.clone() } else { self.copy_as(storage) }
+    }
+
+    /// The same vectors in memory of their own, which nobody else has the address of.
+    pub fn copied(&self) -> Self {
+        self.copy_as(self.storage())
+    }
+
+    fn copy_as(&self, storage: Storage) -> Self {
         let floats = self.to_vec();
-        let mut out = Self::new(Vec::new(), self.width, self.space, self.fingerprint.clone());
-        out.rows = self.rows;
-        out.storage = storage;
-        out.memory = match storage {
-            Storage::F32 => Memory::Single(Arc::new(floats)),
-            Storage::Bf16 => Memory::Brain(Arc::new(floats.into_iter().map(bf16::from_f32).collect())),
+        let memory = match storage {
+            Storage::F32 => Memory::single(floats),
+            Storage::Bf16 => Memory::brain(floats.into_iter().map(bf16::from_f32).collect()),
         };
-        out
+        Self::in_memory(memory, self.rows, self.width, self.space, Arc::clone(&self.fingerprint))
     }
 
     /// The same vectors declared to belong to another space.
@@ -177,8 +157,15 @@ impl Hidden {
         self
     }
 
-    /// Checks width, finiteness, model and space before vectors enter a model. `raw` waives the space.
-    pub fn check(&self, width: usize, fingerprint: &str, spaces: &[Space], raw: bool) -> Result<()> {
+    /// The same vectors declared to belong to a space of some model.
+    #[must_use]
+    pub fn belonging(self, space: Space, fingerprint: Arc<str>) -> Self {
+        Self { space, fingerprint, ..self }
+    }
+
+    /// The components as floats, for a model that they enter: the one time a call reads them. Refuses those of another
+    /// width, model or space, and what is not finite. `raw` waives the space.
+    pub fn read(&self, width: usize, fingerprint: &str, spaces: &[Space], raw: bool) -> Result<Vec<f32>> {
         if self.width != width {
             return Err(Error::Width { expected: width, got: self.width });
         }
@@ -194,26 +181,19 @@ impl Hidden {
                     .into(),
             });
         }
-        let bad = |i: usize, value: f32| Error::NonFinite { row: i / width, column: i % width, value };
-        if let Some(data) = self.as_f32() {
-            // A sum of x * 0 is 0 exactly when every x is finite; the search runs only on failure.
-            if data.iter().map(|v| v * 0.0).sum::<f32>() != 0.0
-                && let Some(i) = data.iter().position(|v| !v.is_finite())
-            {
-                return Err(bad(i, data[i]));
-            }
-        } else {
-            let data = self.as_bf16();
-            if let Some(i) = data.iter().position(|v| !v.is_finite()) {
-                return Err(bad(i, data[i].to_f32()));
-            }
+        let data = self.to_vec();
+        // The search runs only on failure.
+        if !vector::is_finite(&data)
+            && let Some(i) = data.iter().position(|v| !v.is_finite())
+        {
+            return Err(Error::NonFinite { row: i / width, column: i % width, value: data[i] });
         }
-        Ok(())
+        Ok(data)
     }
 }
 
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hidden({} x {}, {:?}, {})", self.rows, self.width, self.storage, self.space)
+        write!(f, "Hidden({} x {}, {:?}, {})", self.rows, self.width, self.storage(), self.space)
     }
 }

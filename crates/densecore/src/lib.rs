@@ -25,6 +25,7 @@ pub mod weights;
 
 pub use context::Context;
 pub use error::{Error, Result};
+pub use exchange::{Foreign, Lent};
 pub use hidden::{Hidden, Space, Storage};
 pub use limits::Limits;
 pub use vertex::{LoadOptions, Model};

@@ -324,7 +324,7 @@ impl Model {
         let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| self.begin(r)).collect();
         self.finish(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
         for s in sequences {
-            self.remember(&s.cache, &s.rows);
+            s.remember();
             contexts.push(Context::new(self.clone(), s.cache, s.last, s.rows));
         }
         Ok(contexts)

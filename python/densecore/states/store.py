@@ -104,7 +104,7 @@ class DenseStore:
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES) -> None:
         self.folder = None if folder is None else Path(folder).resolve()
         self.max_bytes = whole("max_bytes", max_bytes)
-        self._held: OrderedDict[str, tuple[Hidden, int]] = OrderedDict()
+        self._held: OrderedDict[str, bytes] = OrderedDict()
         self._nbytes = 0
         self._turn = threading.Lock()
         self._key = _KEY if self.folder is None else _key_of(self.folder)
@@ -140,13 +140,15 @@ class DenseStore:
                 f"{hidden!r} is no input of a model: make input vectors with embed() or think(), or write "
                 'state.as_space("input") if you mean it'
             )
-        data = np.ascontiguousarray(hidden.numpy(), "<f4")
+        # Read once, for others may write to it: what is checked is what is kept.
+        body = np.ascontiguousarray(hidden.numpy(), "<f4").tobytes()
+        data = np.frombuffer(body, "<f4").reshape(hidden.shape)
         if not data.size:
             raise VectorError(f"{hidden!r} holds no vectors; give at least one")
         if not np.isfinite(data).all():
             row, column = np.argwhere(~np.isfinite(data))[0]
             raise NonFiniteError(f"component {column} of vector {row} is {data[row, column]}; vectors must be finite")
-        file = _header(hidden.shape, hidden.fingerprint) + data.tobytes()
+        file = _header(hidden.shape, hidden.fingerprint) + body
         self._room(len(file))
         handle = self._sealed(Handle(hashlib.sha256(file).hexdigest(), hidden.shape, hidden.fingerprint, ""))
         if self.folder is not None and not (handle.sha256 in self._held and (self.folder / handle.file).exists()):
@@ -161,9 +163,11 @@ class DenseStore:
     def get(self, handle: Handle) -> Hidden | None:
         """The vectors of a handle it owns, from memory or the folder, or ``None`` where they are in neither."""
         with self._turn:
-            if handle.sha256 in self._held:
+            file = self._held.get(handle.sha256)
+            if file is not None:
                 self._held.move_to_end(handle.sha256)
-                return self._held[handle.sha256][0]
+        if file is not None:
+            return _vectors(handle, file)
         if self.folder is None:
             return None
         path, head = self.folder / handle.file, _header(handle.shape, handle.fingerprint)
@@ -178,7 +182,8 @@ class DenseStore:
             raise StorageError(f"reading {path} failed: {error}; make the folder readable") from error
         if not file.startswith(head) or hashlib.sha256(file).hexdigest() != handle.sha256:
             raise StateError(f"{path} is not the file its name says: remove it, and make the state again or restore it")
-        return self._hold(handle, file)
+        self._hold(handle, file)
+        return _vectors(handle, file)
 
     def _sealed(self, handle: Handle) -> Handle:
         seal = hmac.new(self._key, handle.body.encode(), hashlib.sha256).hexdigest()[:32]
@@ -190,22 +195,25 @@ class DenseStore:
                 f"a state of {size} bytes does not fit into a store of {self.max_bytes}; open one with a larger max_bytes"
             )
 
-    def _hold(self, handle: Handle, file: bytes) -> Hidden:
-        """Vectors in the memory of ``file``, which nobody can write to; others go if need be."""
-        data = np.frombuffer(file, "<f4", offset=len(file) - 4 * handle.shape[0] * handle.shape[1])
-        hidden = Hidden(_core.Hidden.borrow(data.reshape(handle.shape), handle.fingerprint))
+    def _hold(self, handle: Handle, file: bytes) -> None:
+        """Keeps a file in memory; others go if need be."""
         with self._turn:
             if handle.sha256 not in self._held:
-                self._held[handle.sha256] = hidden, len(file)
+                self._held[handle.sha256] = file
                 self._nbytes += len(file)
             self._held.move_to_end(handle.sha256)
             while self._nbytes > self.max_bytes:
-                self._nbytes -= self._held.popitem(last=False)[1][1]
-        return hidden
+                self._nbytes -= len(self._held.popitem(last=False)[1])
 
     def __repr__(self) -> str:
         where = "memory" if self.folder is None else str(self.folder)
         return f"DenseStore({where}, {self._nbytes} of {self.max_bytes} bytes)"
+
+
+def _vectors(handle: Handle, file: bytes) -> Hidden:
+    """A copy, for whoever gets it may write to it through a tensor."""
+    data = np.frombuffer(file, "<f4", offset=len(file) - 4 * handle.shape[0] * handle.shape[1]).copy()
+    return Hidden(_core.Hidden.borrow(data.reshape(handle.shape), handle.fingerprint))
 
 
 def current() -> DenseStore:

@@ -2,7 +2,8 @@
 
 use super::grammar::Form;
 use super::options::GenerateOptions;
-use super::prompt::{Prompt, Rows};
+use super::prompt::Prompt;
+use super::rows::Rows;
 use super::step::Sequence;
 use super::usage::Usage;
 use super::writer::{DrawSpace, Event, Finish, TokenLogprob, Writer};
@@ -38,8 +39,6 @@ const LOGIT_ROWS: usize = 32;
 struct Answer {
     writer: Writer,
     usage: Usage,
-    /// What its sequence has read since its beginning; a context's own past is not known here.
-    read: Option<Rows>,
 }
 
 impl Answer {
@@ -98,8 +97,7 @@ impl Model {
             // The last token is written without being read again.
             self.expect(s, options.max_tokens - 1)?;
             let usage = Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() };
-            let read = (s.cache.len() == s.done).then(|| s.rows.clone());
-            answers.push(Answer { writer, usage, read });
+            answers.push(Answer { writer, usage });
         }
         match self.write(&mut call, &mut sequences, &mut answers, start, each) {
             // What was written until then is kept.
@@ -132,7 +130,7 @@ impl Model {
                 let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
                 let logits = self.last_logits(call, &last)?;
                 for (&i, logits) in part.iter().zip(logits.chunks_exact(self.config().vocab)) {
-                    self.take(&mut sequences[i], &mut answers[i], logits, &mut space, start, each);
+                    Self::take(&mut sequences[i], &mut answers[i], logits, &mut space, start, each);
                 }
             }
             self.step(call, sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
@@ -148,7 +146,6 @@ impl Model {
 
     /// Draws one answer's next tokens, and feeds them to its sequence or ends it.
     fn take(
-        &self,
         sequence: &mut Sequence,
         answer: &mut Answer,
         logits: &[f32],
@@ -163,14 +160,11 @@ impl Model {
         each(&event);
         if answer.writer.finish.is_some() {
             answer.usage.seconds = start.elapsed().as_secs_f64();
-            if let Some(read) = answer.read.take().filter(|_| !failed) {
-                self.remember(&sequence.cache, &read);
+            if !failed {
+                sequence.remember();
             }
             sequence.retire();
         } else {
-            if let Some(read) = &mut answer.read {
-                read.append(&Rows::ids(event.ids.clone()));
-            }
             sequence.feed(Rows::ids(event.ids));
         }
     }

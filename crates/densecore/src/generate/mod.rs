@@ -7,12 +7,14 @@ pub mod options;
 pub mod penalties;
 pub mod prompt;
 pub mod random;
+pub(crate) mod rows;
 pub mod sampler;
 pub mod score;
 pub mod states;
 pub(crate) mod step;
 mod stop;
 pub mod think;
+mod trail;
 pub mod usage;
 pub mod writer;
 

@@ -1,13 +1,11 @@
-//! Prompts: text, ids and vectors in one row of positions.
+//! Prompts: text, ids and vectors, as the caller gives them.
 
+use super::rows::{INPUT, Rows, require_copies};
 use super::step::Sequence;
 use crate::error::{Error, Result};
-use crate::hidden::{Hidden, Space};
-use crate::model::embed::Embedding;
-use crate::model::prefix::{Key, key};
+use crate::hidden::Hidden;
 use crate::text::{Encoded, Message, Piece, Special};
 use crate::vertex::Model;
-use densecore_kernels::attention::SPAN;
 
 /// A part of a prompt.
 #[derive(Debug, Clone)]
@@ -38,153 +36,38 @@ pub enum Prompt {
     Chat(Vec<Turn>),
 }
 
-/// A prompt as positions.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Rows {
-    parts: Vec<Part>,
-    len: usize,
-}
-
-#[derive(Debug, Clone)]
-enum Part {
-    Ids(Vec<u32>),
-    Vectors(Hidden),
-}
-
-impl Part {
-    fn len(&self) -> usize {
-        match self {
-            Self::Ids(ids) => ids.len(),
-            Self::Vectors(v) => v.rows(),
-        }
-    }
-}
-
-impl Rows {
-    pub fn ids(ids: Vec<u32>) -> Self {
-        Self { len: ids.len(), parts: vec![Part::Ids(ids)] }
-    }
-
-    pub fn vectors(vectors: Hidden) -> Self {
-        Self { len: vectors.rows(), parts: vec![Part::Vectors(vectors)] }
-    }
-
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Appends rows of another prompt.
-    pub fn append(&mut self, other: &Self) {
-        other.parts.iter().for_each(|part| self.push(part.clone()));
-    }
-
-    /// Keys of the full blocks among the first `len` rows.
-    pub fn keys(&self, len: usize) -> Vec<Key> {
-        let (mut keys, mut before) = (Vec::new(), Key::default());
-        let (mut bytes, mut held, mut row) = (Vec::new(), 0, Vec::new());
-        let rows = self.parts.iter().flat_map(|part| (0..part.len()).map(move |i| (part, i)));
-        for (part, i) in rows.take(len / SPAN * SPAN) {
-            // A tag keeps ids and vectors of the same bytes apart.
-            match part {
-                Part::Ids(ids) => {
-                    bytes.push(0);
-                    bytes.extend_from_slice(&ids[i].to_le_bytes());
-                }
-                Part::Vectors(v) => {
-                    row.resize(v.width(), 0.0);
-                    v.copy_rows(i, &mut row);
-                    bytes.push(1);
-                    bytes.extend(row.iter().flat_map(|c| c.to_le_bytes()));
-                }
-            }
-            held += 1;
-            if held == SPAN {
-                before = key(&before, &bytes);
-                keys.push(before);
-                bytes.clear();
-                held = 0;
-            }
-        }
-        keys
-    }
-
-    /// Drops rows from `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        let mut left = len;
-        self.parts.retain_mut(|part| {
-            let keep = left;
-            match part {
-                Part::Ids(ids) => {
-                    ids.truncate(keep);
-                    left -= ids.len();
-                    !ids.is_empty()
-                }
-                Part::Vectors(v) => {
-                    *v = v.slice_rows(0, keep);
-                    left -= v.rows();
-                    v.rows() > 0
-                }
-            }
-        });
-        self.len -= self.len.saturating_sub(len);
-    }
-
-    /// The last row alone.
-    pub fn last(&self) -> Self {
-        match self.parts.last() {
-            Some(Part::Ids(ids)) => Self::ids(ids[ids.len() - 1..].to_vec()),
-            Some(Part::Vectors(v)) => Self::vectors(v.slice_rows(v.rows() - 1, v.rows())),
-            None => Self::default(),
-        }
-    }
-
-    /// The token ids among the rows.
-    pub fn token_ids(&self) -> impl Iterator<Item = u32> {
-        self.parts.iter().flat_map(|part| if let Part::Ids(ids) = part { &ids[..] } else { &[] }).copied()
-    }
-
-    /// (token ids, vectors).
-    pub fn counts(&self) -> (usize, usize) {
-        let ids = self.parts.iter().map(|p| if let Part::Ids(ids) = p { ids.len() } else { 0 }).sum();
-        (ids, self.len - ids)
-    }
-
-    fn push(&mut self, part: Part) {
-        if part.len() == 0 {
-            return;
-        }
-        self.len += match &part {
-            Part::Ids(ids) => ids.len(),
-            Part::Vectors(v) => v.rows(),
+impl Prompt {
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        let (plain, turns): (&[Segment], &[Turn]) = match self {
+            Self::Plain(segments) => (segments, &[]),
+            Self::Chat(turns) => (&[], turns),
         };
-        self.parts.push(part);
+        plain.iter().chain(turns.iter().flat_map(|turn| &turn.content))
     }
 
-    /// Writes the input vectors of positions `from..` to `out`, `(n, d)`.
-    pub fn fill(&self, embedding: &Embedding, width: usize, from: usize, out: &mut [f32]) -> Result<()> {
-        let (mut at, mut out) = (from, out);
-        for part in &self.parts {
-            let len = match part {
-                Part::Ids(ids) => ids.len(),
-                Part::Vectors(v) => v.rows(),
-            };
-            if at >= len {
-                at -= len;
-                continue;
-            }
-            let take = (len - at).min(out.len() / width);
-            let (now, rest) = out.split_at_mut(take * width);
-            match part {
-                Part::Ids(ids) => embedding.rows(&ids[at..at + take], now)?,
-                Part::Vectors(v) => v.copy_rows(at, now),
-            }
-            (out, at) = (rest, 0);
-            if out.is_empty() {
-                break;
+    fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
+        let (plain, turns): (&mut [Segment], &mut [Turn]) = match self {
+            Self::Plain(segments) => (segments, &mut []),
+            Self::Chat(turns) => (&mut [], turns),
+        };
+        plain.iter_mut().chain(turns.iter_mut().flat_map(|turn| &mut turn.content))
+    }
+
+    /// Copies the prompts' vectors into memory that nobody else can write, for work that begins later.
+    pub fn copy_vectors(prompts: &mut [Self]) -> Result<()> {
+        require_copies(vectors(prompts))?;
+        for segment in prompts.iter_mut().flat_map(Self::segments_mut) {
+            if let Segment::Vectors(vectors) = segment {
+                *vectors = vectors.copied();
             }
         }
         Ok(())
     }
+}
+
+fn vectors(prompts: &[Prompt]) -> impl Iterator<Item = &Hidden> {
+    let one = |segment| if let Segment::Vectors(vectors) = segment { Some(vectors) } else { None };
+    prompts.iter().flat_map(Prompt::segments).filter_map(one)
 }
 
 impl Model {
@@ -194,7 +77,8 @@ impl Model {
             Error::Prompt(detail) if prompts.len() > 1 => Error::Prompt(format!("number {i} of the list: {detail}")),
             other => other,
         };
-        prompts.iter().enumerate().map(|(i, p)| self.rows(p, raw).map_err(|e| place(i, e))).collect()
+        require_copies(vectors(prompts))?;
+        prompts.iter().enumerate().map(|(i, p)| self.read(p, raw).map_err(|e| place(i, e))).collect()
     }
 
     /// Refuses what cannot fit: `held` positions there, `rows` and `more` to come.
@@ -216,11 +100,13 @@ impl Model {
 
     /// Tokenizes and checks a prompt.
     pub(crate) fn rows(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
+        require_copies(vectors(std::slice::from_ref(prompt)))?;
+        self.read(prompt, raw)
+    }
+
+    fn read(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
         let limits = self.limits();
-        let count = match prompt {
-            Prompt::Plain(segments) => segments.len(),
-            Prompt::Chat(turns) => turns.iter().map(|t| t.content.len()).sum(),
-        };
+        let count = prompt.segments().count();
         if count > limits.segments {
             return Err(Error::Limit {
                 what: "the number of prompt segments".into(),
@@ -238,7 +124,7 @@ impl Model {
             }
             Prompt::Chat(turns) => self.push_chat(&mut rows, turns, raw)?,
         }
-        if rows.len == 0 {
+        if rows.len() == 0 {
             return Err(Error::Prompt(
                 "it is empty; give at least one token or vector (a model has nothing to continue from)".into(),
             ));
@@ -248,15 +134,14 @@ impl Model {
 
     fn push(&self, rows: &mut Rows, segment: &Segment, raw: bool) -> Result<()> {
         match segment {
-            Segment::Text(text) => rows.push(Part::Ids(self.tokenizer().encode(text, Special::AsText)?)),
+            Segment::Text(text) => rows.append(&Rows::ids(self.tokenizer().encode(text, Special::AsText)?)),
             Segment::Ids(ids) => {
                 self.check_ids(ids)?;
-                rows.push(Part::Ids(ids.clone()));
+                rows.append(&Rows::ids(ids.clone()));
             }
             Segment::Vectors(vectors) => {
-                let spaces = [Space::Input, Space::Layer { layer: 0, normed: false }];
-                vectors.check(self.config().width, self.fingerprint(), &spaces, raw)?;
-                rows.push(Part::Vectors(vectors.clone()));
+                let data = vectors.read(self.config().width, self.fingerprint(), &INPUT, raw)?;
+                rows.append(&Rows::vectors(data, vectors.width()));
             }
         }
         Ok(())
@@ -283,7 +168,7 @@ impl Model {
             .collect();
         for part in self.template()?.encode(self.tokenizer(), &messages, true)? {
             match part {
-                Encoded::Ids(ids) => rows.push(Part::Ids(ids)),
+                Encoded::Ids(ids) => rows.append(&Rows::ids(ids)),
                 Encoded::Slot(i) => self.push(rows, slots[i], raw)?,
             }
         }

@@ -1,7 +1,8 @@
 //! How likely a given continuation is.
 
 use super::cancel::Cancel;
-use super::prompt::{Prompt, Rows};
+use super::prompt::Prompt;
+use super::rows::Rows;
 use super::sampler::top;
 use super::step::{Sequence, first_failure};
 use super::usage::Usage;

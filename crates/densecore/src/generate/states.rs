@@ -1,7 +1,8 @@
 //! Prompts to hidden states, and states to what they would say.
 
 use super::cancel::Cancel;
-use super::prompt::{Prompt, Rows};
+use super::prompt::Prompt;
+use super::rows::{INPUT, Rows, require_copies};
 use super::sampler::top;
 use super::step::Sequence;
 use crate::error::{Error, Result};
@@ -91,15 +92,15 @@ impl Model {
     /// Input vectors to final states.
     pub fn forward(&self, inputs: &[Hidden], raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
         let call = self.enter(inputs.len(), cancel)?;
+        require_copies(inputs.iter())?;
         let rows = inputs
             .iter()
             .map(|h| {
-                let spaces = [Space::Input, Space::Layer { layer: 0, normed: false }];
-                h.check(self.config().width, self.fingerprint(), &spaces, raw)?;
+                let data = h.read(self.config().width, self.fingerprint(), &INPUT, raw)?;
                 if h.rows() == 0 {
                     return Err(Error::Prompt("it holds no vectors; give at least one".into()));
                 }
-                Ok(Rows::vectors(h.clone()))
+                Ok(Rows::vectors(data, h.width()))
             })
             .collect::<Result<Vec<_>>>()?;
         self.states(call, rows, self.config().layers, true, Pooling::None)
@@ -178,7 +179,8 @@ impl Model {
     pub fn readout(&self, states: &Hidden, k: usize, raw: bool) -> Result<Readout> {
         self.check_call(1)?;
         let space = Space::Layer { layer: self.config().layers, normed: true };
-        states.check(self.config().width, self.fingerprint(), &[space], raw)?;
+        require_copies(std::iter::once(states))?;
+        let x = states.read(self.config().width, self.fingerprint(), &[space], raw)?;
         if k == 0 || k > self.limits().top {
             return Err(Error::argument("top_k", k, format!("it must be from 1 to {}", self.limits().top)));
         }
@@ -186,7 +188,6 @@ impl Model {
         let (decoder, width) = (self.decoder(), self.config().width);
         let mut out = Readout { ids: Vec::new(), probabilities: Vec::new(), k };
         let (mut logits, mut scratch) = (Vec::new(), Vec::new());
-        let x = states.to_vec();
         for part in x.chunks(LOGIT_ROWS * width) {
             decoder.head.logits(&decoder.pool, part, &mut logits);
             for row in logits.chunks_exact(self.config().vocab) {

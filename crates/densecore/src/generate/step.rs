@@ -1,6 +1,7 @@
 //! One step of a batch: sequences bring some of their pending rows, and all go through the model together.
 
-use super::prompt::Rows;
+use super::rows::Rows;
+use super::trail::Trail;
 use crate::error::{Error, Result};
 use crate::model::cache::Cache;
 use crate::model::prefix::{Claims, Key};
@@ -30,6 +31,8 @@ pub(crate) struct Sequence {
     passing: bool,
     /// Keys of its full blocks, for a sequence that looks for its prefix among those kept.
     keys: Vec<Key>,
+    /// Keys of all it reads, if it began with nothing and its blocks may be kept.
+    trail: Option<Trail>,
     /// Blocks of those keys that it computes and others may wait for.
     claims: Option<Claims>,
     /// Positions found instead of computed.
@@ -61,6 +64,7 @@ impl Sequence {
             turn: 0,
             passing: false,
             keys: Vec::new(),
+            trail: None,
             claims: None,
             found: 0,
             computed: 0,
@@ -167,6 +171,13 @@ impl Sequence {
         self.cache.reserve(extra, self.promise.as_mut().ok_or_else(outside)?)
     }
 
+    /// Keeps the full blocks it has computed, for prompts that begin alike.
+    pub fn remember(&self) {
+        if let Some(trail) = &self.trail {
+            self.cache.keep_prefix(trail.keys());
+        }
+    }
+
     /// Lets its cache go, and its room: nothing will be computed for it any more.
     pub fn retire(&mut self) {
         self.keys.clear();
@@ -201,6 +212,9 @@ impl Sequence {
 
     /// Replaces the rows by new ones.
     pub fn feed(&mut self, rows: Rows) {
+        if let Some(trail) = &mut self.trail {
+            trail.push(&rows);
+        }
         (self.rows, self.done) = (rows, 0);
         self.keys.clear();
         self.claims = None;
@@ -226,16 +240,12 @@ impl Model {
     pub(crate) fn begin(&self, rows: Rows) -> Sequence {
         let mut sequence = Sequence::new(self.cache(), rows);
         if self.keeps_prefixes() {
-            sequence.keys = sequence.rows.keys(sequence.rows.len().saturating_sub(1));
+            let trail = Trail::new(&sequence.rows);
+            let searched = sequence.rows.len().saturating_sub(1) / SPAN;
+            sequence.keys = trail.keys()[..searched].to_vec();
+            sequence.trail = Some(trail);
         }
         sequence
-    }
-
-    /// Keeps what a finished sequence read, all of it in `rows`, for prompts that begin alike.
-    pub(crate) fn remember(&self, cache: &Cache, rows: &Rows) {
-        if self.keeps_prefixes() {
-            cache.keep_prefix(&rows.keys(cache.len().min(rows.len())));
-        }
     }
 
     /// Takes some pending rows of the sequences at work through `layers` layers, together with other callers'.

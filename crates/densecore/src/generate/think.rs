@@ -1,6 +1,6 @@
 //! Latent steps: the model's own output goes back in as a vector, and no token is emitted.
 
-use super::prompt::Rows;
+use super::rows::Rows;
 use super::sampler::top;
 use super::step::Sequence;
 use super::usage::Usage;
@@ -115,7 +115,7 @@ impl Model {
                     let next = self.next_vector(thinking, logits, id, &sequences[i].last)?;
                     vectors[i].extend_from_slice(&next);
                     ids[i].push(id);
-                    sequences[i].feed(Rows::vectors(self.hidden(next, Space::Input)));
+                    sequences[i].feed(Rows::vectors(next, self.config().width));
                 }
             }
             if self.finish(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))? == 0 {
@@ -127,6 +127,9 @@ impl Model {
         for (((((s, vectors), ids), stopped), mut usage), prompt) in
             sequences.into_iter().zip(vectors).zip(ids).zip(stopped).zip(usages).zip(histories)
         {
+            let mut history = prompt;
+            // A copy: the thought's vectors are the caller's to write.
+            history.append(&Rows::vectors(vectors.clone(), self.config().width));
             let vectors = self.hidden(vectors, Space::Input);
             usage.latent_steps = vectors.rows();
             usage.positions = s.computed;
@@ -134,11 +137,7 @@ impl Model {
             usage.seconds = seconds;
             usage.waited_seconds = s.waited();
             thoughts.push(Thought {
-                context: {
-                    let mut rows = prompt;
-                    rows.append(&Rows::vectors(vectors.clone()));
-                    Context::new(self.clone(), s.cache, s.last, rows)
-                },
+                context: Context::new(self.clone(), s.cache, s.last, history),
                 vectors,
                 ids,
                 stopped,

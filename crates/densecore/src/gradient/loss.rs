@@ -5,10 +5,10 @@ use super::back::{norm_back, through};
 use super::tape::{Begun, Keep, Tape};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::generate::prompt::Rows;
+use crate::generate::rows::{INPUT, Rows, require_copies};
 use crate::generate::step::Sequence;
 use crate::generate::{Cancel, Prompt, Usage};
-use crate::hidden::{Hidden, Space};
+use crate::hidden::Hidden;
 use crate::vertex::Model;
 use densecore_kernels::{KvGradients, Panels, gradient};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,6 +69,7 @@ impl Model {
         let _span = tracing::info_span!("loss_and_grad", sequences = items.len(), grad).entered();
         let start = Instant::now();
         let call = self.enter(items.len(), cancel)?.together();
+        require_copies(items.iter().map(|item| &item.vectors))?;
         let (mut begun, mut losses, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
             weights.push(self.check_targets(item)?);
@@ -127,12 +128,11 @@ impl Model {
 
     /// Vectors as rows that will have gradients.
     pub(super) fn live_rows(&self, vectors: &Hidden, raw: bool) -> Result<Rows> {
-        let spaces = [Space::Input, Space::Layer { layer: 0, normed: false }];
-        vectors.check(self.config().width, self.fingerprint(), &spaces, raw)?;
+        let data = vectors.read(self.config().width, self.fingerprint(), &INPUT, raw)?;
         if vectors.rows() == 0 {
             return Err(Error::argument("vectors", "none", "give at least one vector"));
         }
-        Ok(Rows::vectors(vectors.clone()))
+        Ok(Rows::vectors(data, vectors.width()))
     }
 
     /// A sequence that will have read the prefix.

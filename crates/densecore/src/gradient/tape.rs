@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::generate::Cancel;
-use crate::generate::prompt::Rows;
+use crate::generate::rows::Rows;
 use crate::generate::step::Sequence;
 use crate::hardware;
 use crate::model::attention::Stretch;

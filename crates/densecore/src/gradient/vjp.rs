@@ -5,6 +5,7 @@ use super::back::norm_back;
 use super::loss::Prefix;
 use super::tape::{Begun, Keep, Tape};
 use crate::error::{Error, Result};
+use crate::generate::rows::require_copies;
 use crate::generate::{Cancel, Tap};
 use crate::hidden::{Hidden, Space};
 use crate::vertex::Model;
@@ -38,6 +39,7 @@ impl Model {
         let _span = tracing::info_span!("record", sequences = items.len()).entered();
         let call = self.enter(items.len(), cancel)?.together();
         let (layer, normed) = tap.resolve(self)?;
+        require_copies(items.iter().map(|(_, vectors)| vectors))?;
         let begun = items
             .iter()
             .map(|(prefix, vectors)| {
@@ -54,7 +56,8 @@ impl Model {
 
 impl Recording {
     /// The states of each sequence's vectors.
-    pub fn states(&self) -> Vec<Hidden> {
+    pub fn states(&self) -> Result<Vec<Hidden>> {
+        self.tape.model.check_call(self.tape.lives.len())?;
         let (model, width) = (&self.tape.model, self.tape.model.config().width);
         let space = Space::Layer { layer: self.tape.inputs.len(), normed: self.normed };
         let finals;
@@ -65,7 +68,7 @@ impl Recording {
             &self.tape.out
         };
         let part = |row: usize, rows: usize| states[row * width..(row + rows) * width].to_vec();
-        self.tape.lives.iter().map(|live| model.hidden(part(live.row, live.rows), space)).collect()
+        Ok(self.tape.lives.iter().map(|live| model.hidden(part(live.row, live.rows), space)).collect())
     }
 
     /// From gradients by the states, in the shape of [`Recording::states`], to those by the vectors.
@@ -79,12 +82,12 @@ impl Recording {
         }
         let mut by_states = vec![0.0; tape.rows * width];
         for (gradient, live) in gradients.iter().zip(&tape.lives) {
-            gradient.check(width, model.fingerprint(), &[], true)?;
+            let data = gradient.read(width, model.fingerprint(), &[], true)?;
             if gradient.rows() != live.rows {
                 let remedy = format!("it must have one for each of the {} states", live.rows);
                 return Err(Error::argument("gradient", format!("{} rows", gradient.rows()), remedy));
             }
-            gradient.copy_rows(0, &mut by_states[live.row * width..(live.row + live.rows) * width]);
+            by_states[live.row * width..(live.row + live.rows) * width].copy_from_slice(&data);
         }
         let mut d = by_states;
         if self.normed {

@@ -4,7 +4,6 @@
 //! it too.
 
 use super::cache::{Block, Geometry};
-use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,11 +11,6 @@ use std::time::Duration;
 
 /// SHA-256 over the rows of a block and the key of the block before it.
 pub(crate) type Key = [u8; 32];
-
-/// The key of a block that follows the block of `before` and holds `rows`.
-pub(crate) fn key(before: &Key, rows: &[u8]) -> Key {
-    Sha256::new().chain_update(before).chain_update(rows).finalize().into()
-}
 
 /// A block on the shelf.
 #[derive(Debug)]
