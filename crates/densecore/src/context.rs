@@ -58,7 +58,7 @@ impl Context {
     /// Reads more. A failed or cancelled call leaves the context as it was.
     pub fn extend(&mut self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<()> {
         let mut call = self.model.enter(1, cancel)?.together();
-        let rows = self.model.rows(prompt, raw)?;
+        let rows = self.model.rows(prompt, raw, cancel)?;
         self.model.check_room(self.cache.len(), rows.len(), 0)?;
         let mut history = self.history.clone();
         if let Some(history) = &mut history {
@@ -91,10 +91,10 @@ impl Context {
     }
 
     /// A sequence that goes on from here, after `prompt` if one is given.
-    fn sequence(&self, prompt: Option<&Prompt>, raw: bool) -> Result<Sequence> {
+    fn sequence(&self, prompt: Option<&Prompt>, raw: bool, cancel: &Cancel) -> Result<Sequence> {
         let mut cache = self.cache.clone();
         let rows = match prompt {
-            Some(prompt) => self.model.rows(prompt, raw)?,
+            Some(prompt) => self.model.rows(prompt, raw, cancel)?,
             None if !self.last.is_empty() => Rows::default(),
             // Truncated: the last position is computed again, for its state.
             None => match &self.history {
@@ -122,7 +122,7 @@ impl Context {
     ) -> Result<Vec<Generation>> {
         options.check_for(&self.model, 1)?;
         let call = self.model.enter(options.n, &options.cancel)?;
-        let sequences = (0..options.n).map(|_| self.sequence(prompt, raw)).collect::<Result<_>>()?;
+        let sequences = (0..options.n).map(|_| self.sequence(prompt, raw, &options.cancel)).collect::<Result<_>>()?;
         let past = match &self.history {
             Some(history) => history.clone(),
             None if options.penalties.looks_back() => {
@@ -139,7 +139,7 @@ impl Context {
     /// Scores a continuation, leaving this context as it is.
     pub fn score(&self, target: &[u32], alternatives: usize, cancel: &Cancel) -> Result<Score> {
         let call = self.model.enter(1, cancel)?;
-        let pair = (self.sequence(None, false)?, target.to_vec());
+        let pair = (self.sequence(None, false, cancel)?, target.to_vec());
         let mut all = self.model.score_after(call, vec![pair], alternatives)?;
         all.pop().ok_or_else(|| Error::Internal("no score came back".into()))
     }
@@ -147,7 +147,7 @@ impl Context {
     /// Latent steps from here; the thought brings its own context.
     pub fn think(&self, prompt: Option<&Prompt>, thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Thought> {
         let call = self.model.enter(1, cancel)?;
-        let sequence = self.sequence(prompt, raw)?;
+        let sequence = self.sequence(prompt, raw, cancel)?;
         let base = self.history.clone().map(|mut history| {
             history.truncate(sequence.cache.len());
             history

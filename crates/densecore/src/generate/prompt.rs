@@ -1,6 +1,7 @@
 //! Prompts: text, ids and vectors in one row of positions.
 
 use super::step::Sequence;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, Space};
 use crate::model::embed::Embedding;
@@ -189,12 +190,12 @@ impl Rows {
 
 impl Model {
     /// Tokenizes and checks the prompts of one call; errors about a prompt name its place in the list.
-    pub(crate) fn all_rows(&self, prompts: &[Prompt], raw: bool) -> Result<Vec<Rows>> {
+    pub(crate) fn all_rows(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Rows>> {
         let place = |i: usize, error: Error| match error {
             Error::Prompt(detail) if prompts.len() > 1 => Error::Prompt(format!("number {i} of the list: {detail}")),
             other => other,
         };
-        prompts.iter().enumerate().map(|(i, p)| self.rows(p, raw).map_err(|e| place(i, e))).collect()
+        prompts.iter().enumerate().map(|(i, p)| self.rows(p, raw, cancel).map_err(|e| place(i, e))).collect()
     }
 
     /// Refuses what cannot fit: `held` positions there, `rows` and `more` to come.
@@ -215,7 +216,7 @@ impl Model {
     }
 
     /// Tokenizes and checks a prompt.
-    pub(crate) fn rows(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
+    pub(crate) fn rows(&self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<Rows> {
         let limits = self.limits();
         let count = match prompt {
             Prompt::Plain(segments) => segments.len(),
@@ -236,7 +237,7 @@ impl Model {
                     self.push(&mut rows, segment, raw)?;
                 }
             }
-            Prompt::Chat(turns) => self.push_chat(&mut rows, turns, raw)?,
+            Prompt::Chat(turns) => self.push_chat(&mut rows, turns, raw, cancel)?,
         }
         if rows.len == 0 {
             return Err(Error::Prompt(
@@ -262,7 +263,7 @@ impl Model {
         Ok(())
     }
 
-    fn push_chat(&self, rows: &mut Rows, turns: &[Turn], raw: bool) -> Result<()> {
+    fn push_chat(&self, rows: &mut Rows, turns: &[Turn], raw: bool, cancel: &Cancel) -> Result<()> {
         let mut slots = Vec::new();
         let messages: Vec<Message> = turns
             .iter()
@@ -281,7 +282,7 @@ impl Model {
                     .collect(),
             })
             .collect();
-        for part in self.template()?.encode(self.tokenizer(), &messages, true)? {
+        for part in self.template()?.encode(self.tokenizer(), &messages, true, cancel)? {
             match part {
                 Encoded::Ids(ids) => rows.push(Part::Ids(ids)),
                 Encoded::Slot(i) => self.push(rows, slots[i], raw)?,
