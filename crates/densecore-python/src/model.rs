@@ -143,12 +143,12 @@ impl Model {
 
     fn render(&self, py: Python<'_>, messages: Vec<(String, String)>, add_generation_prompt: bool) -> PyResult<String> {
         let messages: Vec<Message> = messages.into_iter().map(|(role, text)| Message::text(role, text)).collect();
-        enter(py, None, |_| self.inner.template()?.render(&messages, add_generation_prompt))
+        enter(py, None, |cancel| self.inner.template()?.render(&messages, add_generation_prompt, cancel))
     }
 
     fn embed(&self, py: Python<'_>, batch: Vec<PyPrompt>) -> PyResult<Vec<Hidden>> {
         let list = prompts(batch);
-        Ok(enter(py, None, |_| self.inner.embed(&list))?.into_iter().map(Hidden::from).collect())
+        Ok(enter(py, None, |cancel| self.inner.embed(&list, cancel))?.into_iter().map(Hidden::from).collect())
     }
 
     fn encode(

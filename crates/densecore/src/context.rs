@@ -58,7 +58,7 @@ impl Context {
     /// Reads more. A failed or cancelled call leaves the context as it was.
     pub fn extend(&mut self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<()> {
         let mut call = self.model.enter(1, cancel)?.together();
-        let rows = self.model.rows(prompt, raw)?;
+        let rows = self.model.rows(prompt, raw, cancel)?;
         self.model.check_room(self.cache.len(), rows.len(), 0)?;
         let mut history = self.history.clone();
         if let Some(history) = &mut history {
@@ -91,8 +91,8 @@ impl Context {
     }
 
     /// A sequence that goes on from here, after `prompt` if one is given.
-    fn sequence(&self, prompt: Option<&Prompt>, raw: bool) -> Result<Sequence> {
-        let (cache, rows) = self.next(prompt, raw)?;
+    fn sequence(&self, prompt: Option<&Prompt>, raw: bool, cancel: &Cancel) -> Result<Sequence> {
+        let (cache, rows) = self.next(prompt, raw, cancel)?;
         Ok(self.begin(cache, rows))
     }
 
@@ -101,10 +101,10 @@ impl Context {
     }
 
     /// What is held and what comes next: the rows of `prompt`, if one is given.
-    fn next(&self, prompt: Option<&Prompt>, raw: bool) -> Result<(Cache, Rows)> {
+    fn next(&self, prompt: Option<&Prompt>, raw: bool, cancel: &Cancel) -> Result<(Cache, Rows)> {
         let mut cache = self.cache.clone();
         let rows = match prompt {
-            Some(prompt) => self.model.rows(prompt, raw)?,
+            Some(prompt) => self.model.rows(prompt, raw, cancel)?,
             None if !self.last.is_empty() => Rows::default(),
             // Truncated: the last position is computed again, for its state.
             None => match &self.history {
@@ -132,7 +132,7 @@ impl Context {
     ) -> Result<Vec<Generation>> {
         options.check_for(&self.model, 1)?;
         let call = self.model.enter(options.n, &options.cancel)?;
-        let (cache, rows) = self.next(prompt, raw)?;
+        let (cache, rows) = self.next(prompt, raw, &options.cancel)?;
         let sequences = (0..options.n).map(|_| self.begin(cache.clone(), rows.clone())).collect();
         let past = match &self.history {
             Some(history) => history.clone(),
@@ -149,7 +149,7 @@ impl Context {
     /// Scores a continuation, leaving this context as it is.
     pub fn score(&self, target: &[u32], alternatives: usize, cancel: &Cancel) -> Result<Score> {
         let call = self.model.enter(1, cancel)?;
-        let pair = (self.sequence(None, false)?, target.to_vec());
+        let pair = (self.sequence(None, false, cancel)?, target.to_vec());
         let mut all = self.model.score_after(call, vec![pair], alternatives)?;
         all.pop().ok_or_else(|| Error::Internal("no score came back".into()))
     }
@@ -157,7 +157,7 @@ impl Context {
     /// Latent steps from here; the thought brings its own context.
     pub fn think(&self, prompt: Option<&Prompt>, thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Thought> {
         let call = self.model.enter(1, cancel)?;
-        let sequence = self.sequence(prompt, raw)?;
+        let sequence = self.sequence(prompt, raw, cancel)?;
         let base = self.history.clone().map(|mut history| {
             history.truncate(sequence.cache.len());
             history

@@ -41,6 +41,8 @@ pub struct Limits {
     pub template_output: usize,
     /// Chat template work (minijinja fuel units, about one per instruction).
     pub template_fuel: u64,
+    /// How long one chat template may run. Real ones take milliseconds.
+    pub template_time: Duration,
     /// One text given to the tokenizer (bytes).
     pub text: usize,
     /// Prompts in one call (prompts).
@@ -84,6 +86,7 @@ impl Default for Limits {
             template_source: 64 << 10,
             template_output: 4 << 20,
             template_fuel: 4_000_000,
+            template_time: Duration::from_secs(2),
             text: 64 << 20,
             batch: 4_096,
             segments: 4_096,

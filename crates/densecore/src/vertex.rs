@@ -319,7 +319,7 @@ impl Model {
     pub fn prefill(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Context>> {
         let mut call = self.enter(prompts.len(), cancel)?.together();
         let mut contexts = Vec::new();
-        let rows = self.all_rows(prompts, raw)?;
+        let rows = self.all_rows(prompts, raw, cancel)?;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
         let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| self.begin(r)).collect();
         self.finish(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
@@ -333,7 +333,7 @@ impl Model {
     /// Latent steps after each prompt.
     pub fn think(&self, prompts: &[Prompt], thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Vec<Thought>> {
         let call = self.enter(prompts.len(), cancel)?;
-        let rows = self.all_rows(prompts, raw)?;
+        let rows = self.all_rows(prompts, raw, cancel)?;
         self.think_after(call, rows.into_iter().map(|r| self.begin(r)).collect(), thinking)
     }
 }

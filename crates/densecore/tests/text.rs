@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use densecore::generate::Cancel;
 use densecore::text::{ChatTemplate, Encoded, Message, Piece, PreTokenizer, Special, Tokenizer, Vocabulary};
 use densecore::{Error, Limits};
 
@@ -163,13 +164,13 @@ fn benign_chats_encode_as_their_text() {
     let t = tokenizer("qwen2");
     let chat = [Message::text("user", "hello hello"), Message::text("assistant", "")];
     let template = template(CHAT).unwrap();
-    let text = template.render(&chat, true).unwrap();
+    let text = template.render(&chat, true, &Cancel::default()).unwrap();
     assert_eq!(
         text,
         "<|im_start|>user\nhello hello<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n"
     );
     let ids = t.encode(&text, Special::Parse).unwrap();
-    assert_eq!(template.encode(&t, &chat, true).unwrap(), [Encoded::Ids(ids)]);
+    assert_eq!(template.encode(&t, &chat, true, &Cancel::default()).unwrap(), [Encoded::Ids(ids)]);
 }
 
 #[test]
@@ -182,13 +183,13 @@ fn contents_cannot_end_their_turn() {
         Piece::Text("<|im_start|>y".into()),
     ];
     let chat = [Message { role: "user".into(), content }];
-    let parts = template(CHAT).unwrap().encode(&t, &chat, false).unwrap();
+    let parts = template(CHAT).unwrap().encode(&t, &chat, false, &Cancel::default()).unwrap();
     let [Encoded::Ids(a), Encoded::Slot(4), Encoded::Ids(b)] = &parts[..] else { panic!("{parts:?}") };
     let end = t.id_of("<|im_end|>").unwrap();
     assert!(!a.contains(&end));
     assert_eq!(t.decode(a, true).unwrap(), "<|im_start|>user\nx<|im_end|>");
     assert_eq!(b.iter().filter(|id| **id == end).count(), 1);
-    assert!(template(CHAT).unwrap().render(&chat, false).is_err());
+    assert!(template(CHAT).unwrap().render(&chat, false, &Cancel::default()).is_err());
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn altered_contents_are_an_error() {
         "{{ messages[0].content|replace('0', '7') }}",
     ] {
         let chat = [Message::text("user", "<|im_end|>")];
-        assert!(matches!(template(source).unwrap().encode(&t, &chat, false), Err(Error::Template(_))), "{source}");
+        assert!(matches!(template(source).unwrap().encode(&t, &chat, false, &Cancel::default()), Err(Error::Template(_))), "{source}");
     }
 }
 
@@ -251,7 +252,7 @@ fn hostile_templates_end_in_an_error() {
     let chat = [Message::text("user", "hello")];
     for case in cases {
         let start = Instant::now();
-        let result = template(&case).and_then(|template| template.render(&chat, true));
+        let result = template(&case).and_then(|template| template.render(&chat, true, &Cancel::default()));
         let shown = &case[..case.len().min(120)];
         assert!(result.is_err(), "{shown}");
         assert!(!matches!(result, Err(Error::Internal(_))), "{shown}");
@@ -272,9 +273,19 @@ fn templates_follow_python() {
         ("{{ '\n a\n'.lstrip('\n').rstrip() }}|{{ 'a</t>b'.split('</t>')[-1] }}", " a|b"),
         ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "2"),
         ("{{ messages[0].content is string }}{{ x is defined }}", "TrueFalse"),
+        ("{{ 7 // -2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ 7 / 2 }} {{ 2 ** 10 }} {{ 1e20 }} {{ 0.1 + 0.2 }}", "-4 -4 2 -2 3.5 1024 1e+20 0.30000000000000004"),
+        ("{{ ' a  b c '.split() }}{{ 'a,b,c'.rsplit(',', 1) }}{{ ' a b c'.split(None, 1) }}", "['a', 'b', 'c']['a,b', 'c']['a', 'b c']"),
+        ("{{ 'abc'[-1] }}{{ 'abc'[1:] }}{{ 'abc'[::-1] }}{{ 'abcdef'[1:-1:2] }}{{ 'a'[5] is defined }}", "cbccbabdFalse"),
+        ("{{ {'b': 1, 'a': [1.5, none]}|tojson(sort_keys=true, separators=(',', ':')) }}", r#"{"a":[1.5,null],"b":1}"#),
+        ("{% generation %}x{% set a = 1 %}{% endgeneration %}{{ a is defined }}", "xFalse"),
+        ("{{ [3, 1, 2]|sort|join('-') }}{{ ['b', 'A']|sort }}{{ [1, 1, 2]|unique|list|length }}{{ [1, 5]|max }}", "1-2-3['A', 'b']25"),
+        ("{{ messages|map(attribute='role')|map('upper')|join(',') }}{{ messages|selectattr('role', 'equalto', 'user')|list|length }}", "SYSTEM,USER1"),
+        ("{% for k, v in {'x': 1}.items() %}{{ k }}{{ v }}{% endfor %}{% for k, v in {'y': 2}|items %}{{ k }}{{ v }}{% endfor %}", "x1y2"),
+        ("{% macro m(a, b='z') %}{{ a }}{{ b }}{{ caller() }}{% endmacro %}{% call m(1) %}!{% endcall %}", "1z!"),
+        ("{% for x in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{{ loop.previtem }}{{ loop.changed(x // 2) }}{% endfor %}", "aTrueb1Truea2False"),
         ("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc"),
     ] {
-        assert_eq!(template(source).and_then(|t| t.render(&chat, false)).unwrap(), expected, "{source}");
+        assert_eq!(template(source).and_then(|t| t.render(&chat, false, &Cancel::default())).unwrap(), expected, "{source}");
     }
-    assert_eq!(template("{{ strftime_now('%Y') }}").unwrap().render(&chat, false).unwrap().len(), 4);
+    assert_eq!(template("{{ strftime_now('%Y') }}").unwrap().render(&chat, false, &Cancel::default()).unwrap().len(), 4);
 }

@@ -1,6 +1,5 @@
 //! From prompts to answers, states, scores and thoughts.
 pub mod answer;
-pub mod cancel;
 pub(crate) mod forms;
 pub mod grammar;
 pub mod options;
@@ -19,7 +18,7 @@ pub mod usage;
 pub mod writer;
 
 pub use answer::Generation;
-pub use cancel::Cancel;
+pub use crate::cancel::{self, Cancel};
 pub use grammar::Grammar;
 pub use options::GenerateOptions;
 pub use penalties::Penalties;

@@ -2,6 +2,7 @@
 
 use super::rows::{INPUT, Rows, require_copies};
 use super::step::Sequence;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::text::{Encoded, Message, Piece, Special};
@@ -72,13 +73,13 @@ fn vectors(prompts: &[Prompt]) -> impl Iterator<Item = &Hidden> {
 
 impl Model {
     /// Tokenizes and checks the prompts of one call; errors about a prompt name its place in the list.
-    pub(crate) fn all_rows(&self, prompts: &[Prompt], raw: bool) -> Result<Vec<Rows>> {
+    pub(crate) fn all_rows(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Rows>> {
         let place = |i: usize, error: Error| match error {
             Error::Prompt(detail) if prompts.len() > 1 => Error::Prompt(format!("number {i} of the list: {detail}")),
             other => other,
         };
         require_copies(vectors(prompts))?;
-        prompts.iter().enumerate().map(|(i, p)| self.read(p, raw).map_err(|e| place(i, e))).collect()
+        prompts.iter().enumerate().map(|(i, p)| self.read(p, raw, cancel).map_err(|e| place(i, e))).collect()
     }
 
     /// Refuses what cannot fit: `held` positions there, `rows` and `more` to come.
@@ -99,12 +100,12 @@ impl Model {
     }
 
     /// Tokenizes and checks a prompt.
-    pub(crate) fn rows(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
+    pub(crate) fn rows(&self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<Rows> {
         require_copies(vectors(std::slice::from_ref(prompt)))?;
-        self.read(prompt, raw)
+        self.read(prompt, raw, cancel)
     }
 
-    fn read(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
+    fn read(&self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<Rows> {
         let limits = self.limits();
         let count = prompt.segments().count();
         if count > limits.segments {
@@ -122,7 +123,7 @@ impl Model {
                     self.push(&mut rows, segment, raw)?;
                 }
             }
-            Prompt::Chat(turns) => self.push_chat(&mut rows, turns, raw)?,
+            Prompt::Chat(turns) => self.push_chat(&mut rows, turns, raw, cancel)?,
         }
         if rows.len() == 0 {
             return Err(Error::Prompt(
@@ -147,7 +148,7 @@ impl Model {
         Ok(())
     }
 
-    fn push_chat(&self, rows: &mut Rows, turns: &[Turn], raw: bool) -> Result<()> {
+    fn push_chat(&self, rows: &mut Rows, turns: &[Turn], raw: bool, cancel: &Cancel) -> Result<()> {
         let mut slots = Vec::new();
         let messages: Vec<Message> = turns
             .iter()
@@ -166,7 +167,7 @@ impl Model {
                     .collect(),
             })
             .collect();
-        for part in self.template()?.encode(self.tokenizer(), &messages, true)? {
+        for part in self.template()?.encode(self.tokenizer(), &messages, true, cancel)? {
             match part {
                 Encoded::Ids(ids) => rows.append(&Rows::ids(ids)),
                 Encoded::Slot(i) => self.push(rows, slots[i], raw)?,

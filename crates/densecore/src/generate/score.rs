@@ -34,7 +34,7 @@ impl Model {
         let call = self.enter(pairs.len(), cancel)?;
         let mut sequences = Vec::new();
         for (prompt, target) in pairs {
-            sequences.push((self.begin(self.rows(prompt, raw)?), target.clone()));
+            sequences.push((self.begin(self.rows(prompt, raw, cancel)?), target.clone()));
         }
         self.score_after(call, sequences, alternatives)
     }

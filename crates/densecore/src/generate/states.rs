@@ -67,13 +67,13 @@ const LOGIT_ROWS: usize = 16;
 
 impl Model {
     /// Token embeddings of a prompt's text and ids: vectors of the input space.
-    pub fn embed(&self, prompts: &[Prompt]) -> Result<Vec<Hidden>> {
+    pub fn embed(&self, prompts: &[Prompt], cancel: &Cancel) -> Result<Vec<Hidden>> {
         self.check_call(prompts.len())?;
         let width = self.config().width;
         prompts
             .iter()
             .map(|prompt| {
-                let rows = self.rows(prompt, false)?;
+                let rows = self.rows(prompt, false, cancel)?;
                 let mut out = vec![0.0; rows.len() * width];
                 rows.fill(&self.decoder().embedding, width, 0, &mut out)?;
                 Ok(self.hidden(out, Space::Input))
@@ -85,7 +85,7 @@ impl Model {
     pub fn encode(&self, prompts: &[Prompt], tap: Tap, raw: bool, cancel: &Cancel) -> Result<Vec<Hidden>> {
         let call = self.enter(prompts.len(), cancel)?;
         let (layer, normed) = tap.resolve(self)?;
-        let rows = self.all_rows(prompts, raw)?;
+        let rows = self.all_rows(prompts, raw, cancel)?;
         self.states(call, rows, layer, normed, tap.pool)
     }
 
@@ -152,7 +152,7 @@ impl Model {
     /// Logits after every position, `(T, vocab)` for each prompt.
     pub fn logits(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Vec<f32>>> {
         let mut call = self.enter(prompts.len(), cancel)?;
-        let rows = self.all_rows(prompts, raw)?;
+        let rows = self.all_rows(prompts, raw, cancel)?;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
         let (width, vocab) = (self.config().width, self.config().vocab);
         let total: usize = rows.iter().map(Rows::len).sum();

@@ -75,7 +75,7 @@ impl Model {
             weights.push(self.check_targets(item)?);
             let mut live = self.live_rows(&item.vectors, options.raw)?;
             live.append(&Rows::ids(item.targets[..item.targets.len() - 1].to_vec()));
-            let sequence = self.after_prefix(&item.prefix, options.raw)?;
+            let sequence = self.after_prefix(&item.prefix, options.raw, cancel)?;
             let (prompt_tokens, prompt_vectors) = sequence.rows.counts();
             let usage = Usage {
                 prompt_tokens,
@@ -136,10 +136,10 @@ impl Model {
     }
 
     /// A sequence that will have read the prefix.
-    pub(super) fn after_prefix(&self, prefix: &Prefix, raw: bool) -> Result<Sequence> {
+    pub(super) fn after_prefix(&self, prefix: &Prefix, raw: bool, cancel: &Cancel) -> Result<Sequence> {
         match prefix {
             Prefix::Nothing => Ok(Sequence::new(self.cache(), Rows::default())),
-            Prefix::Prompt(prompt) => Ok(self.begin(self.rows(prompt, raw)?)),
+            Prefix::Prompt(prompt) => Ok(self.begin(self.rows(prompt, raw, cancel)?)),
             Prefix::Context(context) if Arc::ptr_eq(context.model().geometry(), self.geometry()) => {
                 Ok(Sequence::new(context.cache().clone(), Rows::default()))
             }

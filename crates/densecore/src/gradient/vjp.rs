@@ -44,7 +44,7 @@ impl Model {
             .iter()
             .map(|(prefix, vectors)| {
                 let live = self.live_rows(vectors, options.raw)?;
-                Ok(Begun { sequence: self.after_prefix(prefix, options.raw)?, live })
+                Ok(Begun { sequence: self.after_prefix(prefix, options.raw, cancel)?, live })
             })
             .collect::<Result<Vec<_>>>()?;
         let mut tape = Tape::record(self, call, begun, layer, Keep::UpTo(options.memory))?;

@@ -4,7 +4,7 @@ use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::weights::Weights;
+use crate::weights::{Weights, regular};
 use serde_json::Value;
 use std::path::Path;
 
@@ -46,20 +46,12 @@ pub fn chat_template(weights: &Weights, tokenizer: &Tokenizer, limits: &Limits) 
 
 /// A bounded text file; `None` if there is none.
 fn read(path: &Path, cap: u64) -> Result<Option<String>> {
-    let size = match std::fs::metadata(path) {
-        Ok(meta) => meta.len(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("reading", path, e)),
-    };
-    if size > cap {
-        return Err(Error::Limit {
-            what: format!("{}", path.display()),
-            value: size,
-            cap,
-            remedy: "raise the cap in Limits if the file is trusted".into(),
-        });
-    }
-    std::fs::read_to_string(path).map(Some).map_err(|e| Error::io("reading", path, e))
+    let Some(bytes) = regular::read_if_there(path, cap)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|e| Error::Format {
+        path: path.into(),
+        format: "text",
+        detail: format!("it is no UTF-8: {e}"),
+    })
 }
 
 fn json(path: &Path, limits: &Limits) -> Result<Option<Value>> {

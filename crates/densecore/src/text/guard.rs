@@ -1,161 +1,57 @@
 //! Bounded evaluation of templates from model files.
 //!
-//! Fuel counts instructions, but one instruction can double a string, nest a list or compare megabytes. So the compiled
-//! template is rewritten before it runs: what makes or compares values goes through functions that charge a [`Meter`]
-//! for every byte and refuse values that are too large or too deep. Their names are no identifiers, so that a template
-//! can neither call nor replace them.
+//! minijinja parses, compiles, keeps variables and follows loops and macros. It computes nothing: the compiled template
+//! is rewritten, so that every operator, filter, test, method and function goes to one of ours, which measures what it
+//! is given and what it would make before it begins (`meter`). Their names are no identifiers, so that a template can
+//! neither call nor replace them. What has no rewritten form is refused when the model is loaded.
 
 use std::fmt::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use minijinja::machinery::{CodeGenerator, Instruction, Instructions, Token, WhitespaceConfig, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Error, Value};
 
-use super::template_values::{python_text, slice};
+use super::meter::refused;
 
 /// Lexical tokens of a template; the longest known have some 5,000. Bounds the depth of expressions.
 const TOKENS: usize = 16_384;
-/// Lists within lists, at most; messages need 3, tool descriptions some 10.
-const DEPTH: usize = 32;
-/// Elements of one value, those of its parts included. A range is held to the same.
-pub const ELEMENTS: u64 = 1 << 17;
-/// Work in multiples of the output cap: room to copy the whole output this often.
-const WORK: u64 = 64;
 /// A factor of 1 that the compiler does not know, see [`prepare`].
-const ONE: &str = "__one";
-
-/// The work of one rendering, counted in bytes touched.
-#[derive(Debug)]
-pub struct Meter {
-    spent: AtomicU64,
-    cap: u64,
-    written: AtomicU64,
-    /// Bytes of the output and of any string on the way to it.
-    pub longest: u64,
-}
-
-impl Meter {
-    /// A meter for an output of at most `longest` bytes.
-    pub fn new(longest: usize) -> Arc<Self> {
-        let longest = longest as u64;
-        Arc::new(Self { spent: AtomicU64::new(0), cap: longest * WORK, written: AtomicU64::new(0), longest })
-    }
-
-    /// Adds work.
-    pub fn charge(&self, bytes: u64) -> Result<(), Error> {
-        if self.spent.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.cap {
-            return Err(refused(format!("the template handles over {} bytes to render", self.cap)));
-        }
-        Ok(())
-    }
-
-    /// Adds a string that is about to be made.
-    pub fn string(&self, bytes: u64) -> Result<(), Error> {
-        if bytes > self.longest {
-            return Err(refused(format!("a string would take {bytes} bytes, over the cap of {}", self.longest)));
-        }
-        self.charge(bytes)
-    }
-
-    /// Adds output, captured or final.
-    fn write(&self, bytes: u64) -> Result<(), Error> {
-        if self.written.fetch_add(bytes, Ordering::Relaxed) + bytes > self.longest {
-            return Err(refused(format!("the output is over the cap of {} bytes", self.longest)));
-        }
-        self.charge(bytes)
-    }
-
-    /// Charges for all a value holds; refuses it when it is too large or too deep.
-    pub fn value(&self, value: &Value) -> Result<(), Error> {
-        let mut elements = 0;
-        let mut bytes = 0;
-        self.walk(value, 0, &mut elements, &mut bytes)?;
-        self.string(bytes)?;
-        self.charge(elements * 16)
-    }
-
-    fn walk(&self, value: &Value, depth: usize, elements: &mut u64, bytes: &mut u64) -> Result<(), Error> {
-        *elements += 1;
-        if depth > DEPTH || *elements > ELEMENTS || *bytes > self.longest {
-            return Err(refused(format!(
-                "a list or map is nested over {DEPTH} deep, has over {ELEMENTS} elements or over {} bytes",
-                self.longest
-            )));
-        }
-        match value.kind() {
-            ValueKind::String => *bytes += text(value).len() as u64,
-            ValueKind::Seq | ValueKind::Iterable => {
-                for item in value.try_iter()? {
-                    self.walk(&item, depth + 1, elements, bytes)?;
-                }
-            }
-            ValueKind::Map if !is_namespace(value) => {
-                for key in value.try_iter()? {
-                    self.walk(&key, depth + 1, elements, bytes)?;
-                    self.walk(&value.get_item(&key)?, depth + 1, elements, bytes)?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// An error of a template that asks for too much.
-pub fn refused(what: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, what.into())
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// Namespaces are the only values a template can change. They look like maps but may hold themselves.
-fn is_namespace(value: &Value) -> bool {
-    value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
-}
-
-/// Whether a value holds or is something other than text, numbers, lists and maps. Bounded by [`Meter::value`].
-fn holds_objects(value: &Value) -> bool {
-    match value.kind() {
-        ValueKind::Plain | ValueKind::Invalid => true,
-        ValueKind::Seq | ValueKind::Iterable => {
-            value.try_iter().is_ok_and(|mut items| items.any(|v| holds_objects(&v)))
-        }
-        ValueKind::Map => {
-            is_namespace(value)
-                || value
-                    .try_iter()
-                    .is_ok_and(|mut keys| keys.any(|k| value.get_item(&k).is_ok_and(|v| holds_objects(&v))))
-        }
-        _ => false,
-    }
-}
+pub const ONE: &str = "__one";
 
 /// How the templates are read: as transformers sets jinja2 up.
 fn white_space() -> WhitespaceConfig {
     WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true }
 }
 
-/// Counts the tokens and keeps the compiler from multiplying constants, which it would do at any size: every `*` gets
-/// a factor of 1 that is only known when the template runs.
+/// Counts the tokens and keeps the compiler from multiplying constants, which it would do at any size, and from dividing
+/// them, which it does otherwise than Python: every `*`, `//` and `%` gets a factor of 1 that is only known when the
+/// template runs. The statement `generation`, by which transformers finds
+/// what an assistant said, becomes the block it is without that.
 pub fn prepare(source: &str) -> Result<String, Error> {
     let mut prepared = String::with_capacity(source.len());
     let mut copied = 0;
+    let mut opened = false;
     for (count, token) in tokenize(source, false, SyntaxConfig, white_space()).enumerate() {
         let (token, span) = token?;
         if count >= TOKENS {
             return Err(refused(format!("the template has over {TOKENS} lexical tokens")));
         }
-        if matches!(token, Token::Mul) {
-            let end = span.end_offset as usize;
-            prepared.push_str(&source[copied..end]);
-            let _ = write!(prepared, " {ONE} *");
-            copied = end;
+        let (start, end) = (span.start_offset as usize, span.end_offset as usize);
+        match token {
+            Token::Mul | Token::FloorDiv | Token::Mod => {
+                prepared.push_str(&source[copied..start]);
+                let _ = write!(prepared, "* {ONE} ");
+                copied = start;
+            }
+            Token::Ident(word @ ("generation" | "endgeneration")) if opened => {
+                prepared.push_str(&source[copied..start]);
+                prepared.push_str(if word == "generation" { "with" } else { "endwith" });
+                copied = end;
+            }
+            _ => {}
         }
+        opened = matches!(token, Token::BlockStart);
     }
     prepared.push_str(&source[copied..]);
     Ok(prepared)
@@ -177,10 +73,8 @@ pub fn compile(prepared: &str) -> Result<Instructions<'_>, Error> {
     while let Some(instruction) = plain.get(at) {
         moved.push(guarded.len() as u32);
         let line = plain.get_line(at).unwrap_or(1) as u16;
-        if matches!(instruction, Instruction::Include(_) | Instruction::LoadBlocks | Instruction::ExportLocals) {
-            return Err(refused(format!("line {line} includes, extends or imports another template; there is none")));
-        }
-        guarded.extend(guard(instruction.clone()).into_iter().map(|instruction| (instruction, line)));
+        let safe = guard(instruction.clone()).map_err(|error| refused(format!("line {line}: {error}")))?;
+        guarded.extend(safe.into_iter().map(|instruction| (instruction, line)));
         at += 1;
     }
     moved.push(guarded.len() as u32);
@@ -201,123 +95,100 @@ pub fn compile(prepared: &str) -> Result<Instructions<'_>, Error> {
     Ok(result)
 }
 
-/// The guarded form of one instruction.
-fn guard(instruction: Instruction<'_>) -> Vec<Instruction<'_>> {
+/// The guarded form of one instruction, or why there is none.
+fn guard(instruction: Instruction<'_>) -> Result<Vec<Instruction<'_>>, Error> {
     use Instruction as I;
     let call = |name, count| I::CallFunction(name, Some(count));
-    match instruction {
+    let named = |name, kind, count: Option<u16>| match count.and_then(|count| count.checked_add(1)) {
+        Some(count) => Ok(vec![I::LoadConst(Value::from(name)), call(kind, count)]),
+        None => Err(refused("arguments cannot be unpacked with * or **")),
+    };
+    Ok(match instruction {
         // Through the formatter, which counts what is written.
         I::EmitRaw(text) => vec![I::LoadConst(Value::from(text)), I::Emit],
+        I::LoadConst(value) => vec![I::LoadConst(plain(&value)?)],
         I::Add => vec![call("+", 2)],
-        I::StringConcat => vec![call("~", 2)],
+        I::Sub => vec![call("-", 2)],
         I::Mul => vec![call("*", 2)],
+        I::Div => vec![call("/", 2)],
+        I::IntDiv => vec![call("//", 2)],
+        I::Rem => vec![call("%", 2)],
+        I::Pow => vec![call("**", 2)],
+        I::Neg => vec![call("neg!", 1)],
+        I::StringConcat => vec![call("~", 2)],
+        I::Eq => vec![call("==", 2)],
+        I::Ne => vec![call("!=", 2)],
+        I::Gt => vec![call(">", 2)],
+        I::Gte => vec![call(">=", 2)],
+        I::Lt => vec![call("<", 2)],
+        I::Lte => vec![call("<=", 2)],
+        I::In => vec![call("in!", 2)],
+        // Chained comparisons: the right one is kept for the next.
+        I::CompareAndPreserve(_) => vec![call("read!", 1), I::Swap, call("read!", 1), I::Swap, instruction],
+        I::GetItem => vec![call("[]", 2)],
         I::Slice => vec![call("[:]", 4)],
-        I::Eq | I::Ne | I::Gt | I::Gte | I::Lt | I::Lte | I::In | I::CompareAndPreserve(_) => {
-            vec![call("read!", 1), I::Swap, call("read!", 1), I::Swap, instruction]
-        }
-        I::GetItem => vec![I::Swap, call("index!", 1), I::Swap, I::GetItem],
         I::SetAttr(_) => vec![I::Swap, call("store!", 1), I::Swap, instruction],
-        I::BuildList(_)
-        | I::BuildMap(_)
-        | I::ApplyFilter(..)
-        | I::CallMethod(..)
-        | I::CallFunction(..)
-        | I::CallObject(_) => {
-            vec![instruction, call("read!", 1)]
+        I::BuildList(Some(_)) | I::BuildMap(_) => vec![instruction, call("built!", 1)],
+        I::ApplyFilter(name, count, _) => named(name, "|", count)?,
+        I::PerformTest(name, count, _) => named(name, "is!", count)?,
+        I::CallMethod(name, count) => named(name, ".()", count)?,
+        I::CallFunction(_, Some(_)) | I::CallObject(Some(_)) | I::Iterate(_) | I::FastRecurse => {
+            vec![call("step!", 0), I::DiscardTop, instruction]
         }
-        other => vec![other],
-    }
-}
-
-/// Registers the functions that guarded instructions call.
-pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
-    environment.add_global(ONE, Value::from(1));
-    let m = meter.clone();
-    environment.add_function("read!", move |value: Value| m.value(&value).map(|()| value));
-    let m = meter.clone();
-    environment.add_function("index!", move |value: Value| m.charge(text(&value).len() as u64).map(|()| value));
-    let m = meter.clone();
-    environment.add_function("store!", move |value: Value| {
-        m.value(&value)?;
-        if holds_objects(&value) {
-            return Err(refused("namespaces may hold text, numbers, lists and maps only"));
+        I::PushLoop(_) => vec![call("loop!", 1), instruction],
+        I::BuildMacro(..) => vec![call("macro!", 0), I::DiscardTop, instruction],
+        I::Enclose(_) => vec![call("enclose!", 0), I::DiscardTop, instruction],
+        I::BuildList(None)
+        | I::UnpackLists(_)
+        | I::MergeKwargs(_)
+        | I::CallFunction(_, None)
+        | I::CallObject(None) => return Err(refused("arguments cannot be unpacked with * or **")),
+        I::Include(_) | I::LoadBlocks | I::ExportLocals | I::CallBlock(_) | I::FastSuper => {
+            return Err(refused("it includes, extends or imports another template; there is none"));
         }
-        Ok(value)
-    });
-    let m = meter.clone();
-    environment.add_function("~", move |a: Value, b: Value| {
-        let (a, b) = (python_text(&a, &m)?, python_text(&b, &m)?);
-        m.string((a.len() + b.len()) as u64)?;
-        Ok(a + &b)
-    });
-    let m = meter.clone();
-    environment.add_function("+", move |a: Value, b: Value| add(&a, &b, &m));
-    let m = meter.clone();
-    environment.add_function("*", move |a: Value, b: Value| multiply(&a, &b, &m));
-    let m = meter.clone();
-    environment.add_function("[:]", move |value: Value, start: Value, stop: Value, step: Value| {
-        m.value(&value)?;
-        slice(&value, &start, &stop, &step)
-    });
-    let m = meter.clone();
-    environment.set_formatter(move |out, _, value| {
-        let text = python_text(value, &m)?;
-        m.write(text.len() as u64)?;
-        out.write_str(&text).map_err(Error::from)
-    });
+        I::PushAutoEscape | I::PopAutoEscape => return Err(refused("nothing is escaped in a chat template")),
+        // They move values and follow jumps.
+        I::StoreLocal(_)
+        | I::Lookup(_)
+        | I::GetAttr(_)
+        | I::BuildKwargs(_)
+        | I::UnpackList(_)
+        | I::Not
+        | I::Emit
+        | I::PushWith
+        | I::PushDidNotIterate
+        | I::PopFrame
+        | I::PopLoopFrame
+        | I::Jump(_)
+        | I::JumpIfFalse(_)
+        | I::JumpIfFalseOrPop(_)
+        | I::JumpIfTrueOrPop(_)
+        | I::BeginCapture(_)
+        | I::EndCapture
+        | I::DupTop
+        | I::DiscardTop
+        | I::Swap
+        | I::Return
+        | I::IsUndefined
+        | I::GetClosure => vec![instruction],
+    })
 }
 
-fn is_list(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
-}
-
-fn mismatch(operator: &str, a: &Value, b: &Value) -> Error {
-    refused(format!("{operator} does not go between {} and {}", a.kind(), b.kind()))
-}
-
-fn add(a: &Value, b: &Value, meter: &Meter) -> Result<Value, Error> {
-    if let (Some(left), Some(right)) = (a.as_str(), b.as_str()) {
-        meter.string((left.len() + right.len()) as u64)?;
-        return Ok(Value::from([left, right].concat()));
-    }
-    if is_list(a) && is_list(b) {
-        meter.value(a)?;
-        meter.value(b)?;
-        let joined: Vec<Value> = a.try_iter()?.chain(b.try_iter()?).collect();
-        let joined = Value::from(joined);
-        meter.value(&joined)?;
-        return Ok(joined);
-    }
-    numbers(a, b, i64::checked_add, |x, y| x + y).ok_or_else(|| mismatch("+", a, b))
-}
-
-fn multiply(a: &Value, b: &Value, meter: &Meter) -> Result<Value, Error> {
-    let (thing, times) = if a.as_i64().is_some() { (b, a) } else { (a, b) };
-    let count = times.as_i64().unwrap_or_default().max(0) as u64;
-    if let (Some(text), Some(_)) = (thing.as_str(), times.as_i64()) {
-        meter.string((text.len() as u64).saturating_mul(count))?;
-        return Ok(Value::from(text.repeat(count as usize)));
-    }
-    if is_list(thing) && times.as_i64().is_some() {
-        meter.value(thing)?;
-        let items: Vec<Value> = thing.try_iter()?.collect();
-        let total = (items.len() as u64).saturating_mul(count);
-        if total > ELEMENTS {
-            return Err(refused(format!("a list would have {total} elements, over the cap of {ELEMENTS}")));
+/// A constant as lists and maps: the compiler adds lists up by a chain of iterators.
+fn plain(value: &Value) -> Result<Value, Error> {
+    Ok(match value.kind() {
+        _ if value.is_kwargs() => {
+            let named = Kwargs::try_from(value.clone())?;
+            let pairs = named.args().map(|name| Ok::<_, Error>((name, plain(&named.peek::<Value>(name)?)?)));
+            Value::from(pairs.collect::<Result<Kwargs, _>>()?)
         }
-        let repeated: Vec<Value> = items.iter().cycle().take(total as usize).cloned().collect();
-        return Ok(Value::from(repeated));
-    }
-    numbers(a, b, i64::checked_mul, |x, y| x * y).ok_or_else(|| mismatch("*", a, b))
-}
-
-fn numbers(a: &Value, b: &Value, whole: fn(i64, i64) -> Option<i64>, real: fn(f64, f64) -> f64) -> Option<Value> {
-    if let (Some(x), Some(y)) = (a.as_i64(), b.as_i64()) {
-        return whole(x, y).map(Value::from);
-    }
-    let float = |value: &Value| match value.kind() {
-        ValueKind::Number | ValueKind::Bool => f64::try_from(value.clone()).ok(),
-        _ => None,
-    };
-    Some(Value::from(real(float(a)?, float(b)?)))
+        ValueKind::Seq | ValueKind::Iterable => {
+            Value::from(value.try_iter()?.map(|item| plain(&item)).collect::<Result<Vec<_>, _>>()?)
+        }
+        ValueKind::Map => {
+            let pairs = value.try_iter()?.map(|key| Ok::<_, Error>((key.clone(), plain(&value.get_item(&key)?)?)));
+            pairs.collect::<Result<Vec<_>, _>>()?.into_iter().collect()
+        }
+        _ => value.clone(),
+    })
 }

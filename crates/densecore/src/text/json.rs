@@ -11,6 +11,7 @@ use tokenizers::ModelWrapper;
 use super::table::{Kind, Table};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::weights::regular;
 
 /// Encodes text that holds no special tokens.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ type Loaded = (JsonEncoder, Table, Option<u32>, Vec<u32>);
 
 /// Reads the file and the `tokenizer_config.json` beside it.
 pub fn load(path: &Path, limits: &Limits) -> Result<Loaded> {
-    let bytes = read(path, limits.tokenizer_file)?;
+    let bytes = regular::read(path, limits.tokenizer_file)?;
     let bad = |detail: String| Error::Format { path: path.into(), format: "tokenizer.json", detail };
     let description: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
     check(&description)?;
@@ -37,24 +38,8 @@ pub fn load(path: &Path, limits: &Limits) -> Result<Loaded> {
     encoder.with_truncation(None).map_err(|e| bad(e.to_string()))?;
     encoder.set_encode_special_tokens(true);
     let table = table(&encoder, limits)?;
-    let (bos, eos) = match path.parent().map(|folder| folder.join("tokenizer_config.json")) {
-        Some(config) if config.is_file() => ends(&config, &table, limits)?,
-        _ => (None, Vec::new()),
-    };
+    let (bos, eos) = ends(&path.with_file_name("tokenizer_config.json"), &table, limits)?;
     Ok((JsonEncoder(encoder), table, bos, eos))
-}
-
-fn read(path: &Path, cap: u64) -> Result<Vec<u8>> {
-    let length = std::fs::metadata(path).map_err(|e| Error::io("reading", path, e))?.len();
-    if length > cap {
-        return Err(Error::Limit {
-            what: format!("{} in bytes", path.display()),
-            value: length,
-            cap,
-            remedy: "a genuine file is far smaller; fetch the model again".into(),
-        });
-    }
-    std::fs::read(path).map_err(|e| Error::io("reading", path, e))
 }
 
 /// Refuses what would be encoded or decoded otherwise than promised.
@@ -149,9 +134,9 @@ fn table(encoder: &tokenizers::Tokenizer, limits: &Limits) -> Result<Table> {
     Table::new(tokens.into_iter())
 }
 
-/// Begin and end token of a `tokenizer_config.json`, each a name or an object with a `content`.
+/// Begin and end token of a `tokenizer_config.json`, if there is one, each a name or an object with a `content`.
 fn ends(path: &Path, table: &Table, limits: &Limits) -> Result<(Option<u32>, Vec<u32>)> {
-    let bytes = read(path, limits.json_file)?;
+    let Some(bytes) = regular::read_if_there(path, limits.json_file)? else { return Ok((None, Vec::new())) };
     let config: Value = serde_json::from_slice(&bytes).map_err(|e| Error::Format {
         path: path.into(),
         format: "tokenizer_config.json",

@@ -4,20 +4,23 @@
 //! nothing but the messages, and can load nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
-use super::guard::{Meter, compile, install, prepare};
+use super::guard::{compile, prepare};
+use super::meter::Meter;
 use super::sentinel::Marks;
 use super::special::Part;
-use super::template_functions;
+use super::template_run::on_own_stack;
 use super::tokenizer::{Special, Tokenizer};
+use super::{template_functions, template_operators};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
-/// Stack of the thread a template runs on (bytes): room for the deepest expression the caps allow.
-const STACK: usize = 64 << 20;
 /// Frames of macros and recursive loops within each other.
 const RECURSION: usize = 100;
 
@@ -76,6 +79,7 @@ pub struct ChatTemplate {
     eos: Option<String>,
     output: usize,
     fuel: u64,
+    time: Duration,
 }
 
 impl ChatTemplate {
@@ -90,12 +94,14 @@ impl ChatTemplate {
             });
         }
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let prepared = on_own_stack(|| {
+        let meter = Meter::new(limits.template_output, limits.template_time);
+        let prepared = on_own_stack(&meter, &Cancel::default(), || {
             let prepared = prepare(&source)?;
             compile(&prepared)?;
             Ok(prepared)
         })?;
-        Ok(Self { source, prepared, bos, eos, output: limits.template_output, fuel: limits.template_fuel })
+        let (output, fuel, time) = (limits.template_output, limits.template_fuel, limits.template_time);
+        Ok(Self { source, prepared, bos, eos, output, fuel, time })
     }
 
     /// The template as the model file holds it, line ends normalised.
@@ -104,7 +110,7 @@ impl ChatTemplate {
     }
 
     /// The prompt as text, exactly as transformers renders it. Messages must hold text only.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool, cancel: &Cancel) -> Result<String> {
         let mut plain = Vec::with_capacity(messages.len());
         for (index, message) in messages.iter().enumerate() {
             let mut content = String::new();
@@ -120,7 +126,7 @@ impl ChatTemplate {
             }
             plain.push((message.role.as_str(), content));
         }
-        self.run(&plain, add_generation_prompt)
+        self.run(&plain, add_generation_prompt, cancel)
     }
 
     /// The prompt in parts: text of the template, special tokens that a content only talks about, and slots.
@@ -129,6 +135,7 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
         messages: &[Message],
         add_generation_prompt: bool,
+        cancel: &Cancel,
     ) -> Result<Vec<Rendered>> {
         let mut marks = Marks::new(self.words().chain(messages.iter().flat_map(|message| {
             let texts = message.content.iter().filter_map(|piece| match piece {
@@ -147,7 +154,7 @@ impl ChatTemplate {
             }
             plain.push((message.role.as_str(), marks.content(tokenizer, &message.content)));
         }
-        let rendered = self.run(&plain, add_generation_prompt)?;
+        let rendered = self.run(&plain, add_generation_prompt, cancel)?;
         marks.split(&rendered)
     }
 
@@ -157,6 +164,7 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
         messages: &[Message],
         add_generation_prompt: bool,
+        cancel: &Cancel,
     ) -> Result<Vec<Encoded>> {
         let mut encoded = Vec::new();
         let mut ids = Vec::new();
@@ -167,7 +175,7 @@ impl ChatTemplate {
             text.clear();
             Ok(())
         };
-        for part in self.parts(tokenizer, messages, add_generation_prompt)? {
+        for part in self.parts(tokenizer, messages, add_generation_prompt, cancel)? {
             match part {
                 Rendered::Literal(literal) => text.push_str(&literal),
                 Rendered::Template(template) => {
@@ -204,7 +212,7 @@ impl ChatTemplate {
         [Some(self.source.as_str()), self.bos.as_deref(), self.eos.as_deref()].into_iter().flatten()
     }
 
-    fn run(&self, messages: &[(&str, String)], add_generation_prompt: bool) -> Result<String> {
+    fn run(&self, messages: &[(&str, String)], add_generation_prompt: bool, cancel: &Cancel) -> Result<String> {
         let given: usize = messages.iter().map(|(role, content)| role.len() + content.len()).sum();
         if given > self.output {
             return Err(Error::Limit {
@@ -214,21 +222,30 @@ impl ChatTemplate {
                 remedy: "shorten the chat, or give the prompt as text or ids".into(),
             });
         }
-        on_own_stack(|| self.evaluate(messages, add_generation_prompt))
+        let meter = Arc::new(Meter::new(self.output, self.time));
+        let text = on_own_stack(&meter, cancel, || self.evaluate(messages, add_generation_prompt, &meter))?;
+        if text.len() > self.output {
+            return Err(Error::Template(format!(
+                "it writes {} bytes, over the cap of {}; shorten the chat, or give the prompt as text instead",
+                text.len(),
+                self.output
+            )));
+        }
+        Ok(text)
     }
 
     fn evaluate(
         &self,
         messages: &[(&str, String)],
         add_generation_prompt: bool,
+        meter: &Arc<Meter>,
     ) -> std::result::Result<String, minijinja::Error> {
-        let meter = Meter::new(self.output);
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_recursion_limit(RECURSION);
         environment.set_fuel(Some(self.fuel));
-        template_functions::install(&mut environment, &meter);
-        install(&mut environment, &meter);
+        template_functions::install(&mut environment, meter);
+        template_operators::install(&mut environment, meter);
         let messages: Vec<Value> = messages
             .iter()
             .map(|(role, content)| {
@@ -258,36 +275,4 @@ fn holds_special(tokenizer: &Tokenizer, text: &str) -> bool {
     let mut found = false;
     tokenizer.split_special(text, |part| found |= matches!(part, Part::Token(_)));
     found
-}
-
-/// Runs `work` on a thread whose stack holds whatever the caps allow, so that no template can exhaust the caller's.
-fn on_own_stack<T: Send>(work: impl FnOnce() -> std::result::Result<T, minijinja::Error> + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread =
-            std::thread::Builder::new().name("chat template".into()).stack_size(STACK).spawn_scoped(scope, work);
-        let thread =
-            thread.map_err(|error| Error::Template(format!("no thread to run it on: {error}; free some memory")))?;
-        match thread.join() {
-            Ok(result) => result.map_err(|error| describe(&error)),
-            Err(_) => Err(Error::Internal("the template engine panicked".into())),
-        }
-    })
-}
-
-fn describe(error: &minijinja::Error) -> Error {
-    let place = error.line().map_or_else(String::new, |line| format!(" (line {line})"));
-    let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
-    let mut text = format!("{}{detail}{place}", error.kind());
-    if error.kind() == minijinja::ErrorKind::OutOfFuel {
-        text = format!("the template does too much work{place}");
-    }
-    if let Some(source) = std::error::Error::source(error) {
-        text = format!("{text}: {source}");
-    }
-    let remedy = match error.kind() {
-        minijinja::ErrorKind::SyntaxError => "the model's files are damaged: fetch them again",
-        minijinja::ErrorKind::OutOfFuel => "give the prompt as text instead",
-        _ => "check the messages, or give the prompt as text instead",
-    };
-    Error::Template(format!("{text}; {remedy}"))
 }

@@ -2,7 +2,7 @@
 
 use minijinja::Error;
 
-use super::guard::refused;
+use super::meter::refused;
 
 /// Formats seconds since 1970 in UTC with the directives that templates use for dates.
 pub fn strftime(format: &str, seconds: u64) -> Result<String, Error> {

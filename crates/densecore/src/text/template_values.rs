@@ -1,44 +1,41 @@
 //! Values of a template as Python would write and slice them.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-use super::guard::{Meter, refused};
+use super::meter::{Meter, machinery, refused};
+use super::template_numbers::{number_text, whole};
 
 /// Text as Python's `str()` gives it; undefined values are empty.
-pub fn python_text(value: &Value, meter: &Meter) -> Result<String, Error> {
-    let mut out = String::new();
-    match value.kind() {
-        ValueKind::Undefined => {}
-        ValueKind::String => {
-            let text = value.as_str().unwrap_or_default();
-            meter.string(text.len() as u64)?;
-            out.push_str(text);
-        }
-        _ => {
-            meter.value(value)?;
-            literal(value, &mut out, meter)?;
-        }
+pub fn python_text<'a>(value: &'a Value, meter: &Meter) -> Result<Cow<'a, str>, Error> {
+    if let Some(text) = value.as_str() {
+        meter.charge(text.len() as u64)?;
+        return Ok(Cow::Borrowed(text));
     }
-    Ok(out)
+    if value.is_undefined() {
+        return Ok(Cow::Borrowed(""));
+    }
+    meter.read(value)?;
+    let mut out = String::new();
+    literal(value, &mut out, meter)?;
+    meter.string(out.len() as u64)?;
+    Ok(Cow::Owned(out))
 }
 
 /// Text as Python's `repr()` gives it.
 fn literal(value: &Value, out: &mut String, meter: &Meter) -> Result<(), Error> {
-    meter.string(out.len() as u64 / 64)?;
     if out.len() as u64 > meter.longest {
         return Err(refused(format!("a value is over {} bytes as text", meter.longest)));
     }
     match value.kind() {
         ValueKind::None | ValueKind::Undefined => out.push_str("None"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
-        ValueKind::Number => {
-            let _ = write!(out, "{value}");
-        }
+        ValueKind::Number => out.push_str(&number_text(value)),
         ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
-        ValueKind::Seq | ValueKind::Iterable => {
+        ValueKind::Seq => {
             out.push('[');
             for (index, item) in value.try_iter()?.enumerate() {
                 out.push_str(if index > 0 { ", " } else { "" });
@@ -46,7 +43,7 @@ fn literal(value: &Value, out: &mut String, meter: &Meter) -> Result<(), Error> 
             }
             out.push(']');
         }
-        ValueKind::Map => {
+        ValueKind::Map if !machinery(value) => {
             out.push('{');
             for (index, key) in value.try_iter()?.enumerate() {
                 out.push_str(if index > 0 { ", " } else { "" });
@@ -84,26 +81,40 @@ fn quote(text: &str, out: &mut String) {
 }
 
 /// Python's `value[start:stop:step]`.
-pub fn slice(value: &Value, start: &Value, stop: &Value, step: &Value) -> Result<Value, Error> {
+pub fn slice(value: &Value, start: &Value, stop: &Value, step: &Value, meter: &Meter) -> Result<Value, Error> {
     let bound = |value: &Value| -> Result<Option<i64>, Error> {
         if value.is_none() || value.is_undefined() {
             return Ok(None);
         }
-        value.as_i64().map(Some).ok_or_else(|| refused(format!("a slice bound is {value}, not a whole number")))
+        whole(value).map(Some).ok_or_else(|| refused(format!("a slice bound is {}, not a whole number", value.kind())))
     };
     let (start, stop, step) = (bound(start)?, bound(stop)?, bound(step)?.unwrap_or(1));
     if step == 0 {
         return Err(refused("a slice goes in steps of 0"));
     }
     if let Some(text) = value.as_str() {
+        if step == 1 {
+            return meter.text(between(text, steps(text.chars().count(), start, stop, 1)));
+        }
+        // Four bytes for each character, given back at once.
+        meter.make(4 * text.len() as u64)?;
         let chars: Vec<char> = text.chars().collect();
-        return Ok(Value::from(steps(chars.len(), start, stop, step).map(|at| chars[at]).collect::<String>()));
+        return meter.text(steps(chars.len(), start, stop, step).map(|at| chars[at]).collect::<String>());
     }
-    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+    if value.kind() != ValueKind::Seq {
         return Err(refused(format!("a {} has no slices", value.kind())));
     }
     let items: Vec<Value> = value.try_iter()?.collect();
-    Ok(Value::from(steps(items.len(), start, stop, step).map(|at| items[at].clone()).collect::<Vec<_>>()))
+    meter.list(steps(items.len(), start, stop, step).map(|at| Ok(items[at].clone())))
+}
+
+/// The characters at positions that follow one another.
+fn between(text: &str, mut positions: impl Iterator<Item = usize>) -> &str {
+    let Some(first) = positions.next() else { return "" };
+    let count = 1 + positions.count();
+    let mut starts = text.char_indices().map(|(at, _)| at).chain([text.len()]).skip(first);
+    let start = starts.next().unwrap_or(text.len());
+    &text[start..starts.nth(count - 1).unwrap_or(text.len())]
 }
 
 /// The positions a slice visits, all below `length`.

@@ -1,10 +1,8 @@
 //! A cheap, stable identity of a model's content.
 
-use std::fs::File;
-use std::io::Read;
-
 use sha2::{Digest, Sha256};
 
+use super::regular;
 use super::source::Weights;
 
 /// Bytes of one sample: a page.
@@ -12,8 +10,8 @@ const SAMPLE: usize = 4096;
 /// What the text of a safetensors model is made by.
 const TEXT_FILES: [&str; 4] =
     ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
-/// Bytes of such a file that are read at most; tokenizers have some ten million.
-const TEXT_FILE: u64 = 64 << 20;
+/// Bytes such a file may have; tokenizers have some ten million.
+const TEXT_FILE: u64 = 256 << 20;
 
 /// See [`Weights::fingerprint`].
 pub(super) fn fingerprint(weights: &Weights) -> String {
@@ -31,11 +29,8 @@ pub(super) fn fingerprint(weights: &Weights) -> String {
                 hash.update((file.map().bytes().len() as u64).to_le_bytes());
             }
             for name in TEXT_FILES {
-                let mut text = Vec::new();
-                if let Ok(file) = File::open(dir.path().join(name)) {
-                    // What cannot be read now was refused when the tokenizer was made.
-                    let _ = file.take(TEXT_FILE).read_to_end(&mut text);
-                }
+                // What cannot be read now was refused when the tokenizer was made.
+                let text = regular::read_if_there(&dir.path().join(name), TEXT_FILE).ok().flatten().unwrap_or_default();
                 hash.update(Sha256::digest(&text));
             }
             dir.config().get("model_type").and_then(|v| v.as_str()).unwrap_or_default()

@@ -1,11 +1,11 @@
 //! The bytes of one file, mapped read-only and shared; or owned, for data that never was a file.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use super::regular;
 use crate::error::{Error, Result};
 
 /// Granularity of [`Map::release`] (bytes). Where pages are larger the kernel rounds outwards, which costs a
@@ -24,28 +24,14 @@ enum Backing {
 impl Map {
     /// Maps a regular file. Pipes and devices are refused: opening them could block for ever.
     pub fn open(path: &Path) -> Result<Self> {
-        let io = |action| move |source| Error::io(action, path, source);
-        let facts = std::fs::metadata(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::NotFound {
-                path: path.into(),
-                detail: "the file does not exist; check the path, or pull the model first".into(),
-            },
-            _ => Error::io("opening", path, source),
-        })?;
-        if !facts.is_file() {
-            return Err(Error::NotFound {
-                path: path.into(),
-                detail: "it is not a regular file; give the model's file or its folder".into(),
-            });
-        }
+        let (file, facts) = regular::open(path)?;
         if facts.len() == 0 {
             return Ok(Self::from_bytes(Arc::from([])));
         }
-        let file = File::open(path).map_err(io("opening"))?;
         // SAFETY: the mapping is read-only and private to this type. Another process could still change or cut
         // the file under us; readers therefore never rely on a value staying what it was when it was checked
         // (every access is bounds-checked again), and a cut file ends the process by SIGBUS, as for any map.
-        let map = unsafe { Mmap::map(&file) }.map_err(io("mapping"))?;
+        let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::io("mapping", path, source))?;
         Ok(Self(Arc::new(Backing::File(map))))
     }
 

@@ -11,6 +11,7 @@ mod identity;
 mod metadata;
 pub mod mmap;
 pub mod names;
+pub(crate) mod regular;
 pub mod safetensors;
 mod safetensors_file;
 mod safetensors_header;

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map as JsonMap, Value};
 
 use super::metadata::brief;
 use super::mmap::Map;
+use super::regular;
 use super::safetensors_file::{SafetensorsFile, bad};
 use super::safetensors_header as json;
 use super::source::TensorView;
@@ -32,9 +32,11 @@ impl SafetensorsDir {
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
         let single = path.join("model.safetensors");
         let index = path.join("model.safetensors.index.json");
-        if single.is_file() {
+        // Whatever they are: opening tells what is wrong with them.
+        let there = |path: &Path| path.symlink_metadata().is_ok();
+        if there(&single) {
             Self::open_file(&single, limits)
-        } else if index.is_file() {
+        } else if there(&index) {
             Self::open_file(&index, limits)
         } else {
             Err(Error::NotFound {
@@ -51,13 +53,12 @@ impl SafetensorsDir {
             _ => Path::new("."),
         };
         let config_path = folder.join("config.json");
-        let config_source = read_small(&config_path, limits.config_file)?;
+        let config_source = regular::read(&config_path, limits.config_file)?;
         let config = object(&config_path, &config_source)?;
         let generation_path = folder.join("generation_config.json");
-        let generation = if generation_path.exists() {
-            object(&generation_path, &read_small(&generation_path, limits.config_file)?)?
-        } else {
-            JsonMap::new()
+        let generation = match regular::read_if_there(&generation_path, limits.config_file)? {
+            Some(source) => object(&generation_path, &source)?,
+            None => JsonMap::new(),
         };
         let files = if file.extension() == Some(OsStr::new("json")) {
             shards(folder, file, limits)?
@@ -120,7 +121,7 @@ impl SafetensorsDir {
 
 /// Opens every shard an index names and checks that index and shards agree on where each tensor is.
 fn shards(folder: &Path, index: &Path, limits: &Limits) -> Result<Vec<SafetensorsFile>> {
-    let source = read_small(index, limits.json_file)?;
+    let source = regular::read(index, limits.json_file)?;
     let places = json::weight_map(&source, limits).map_err(|e| bad(index, format!("it cannot be read: {e}")))?;
     let mut by_shard: BTreeMap<&str, usize> = BTreeMap::new();
     for shard in places.values() {
@@ -165,36 +166,6 @@ fn shards(folder: &Path, index: &Path, limits: &Limits) -> Result<Vec<Safetensor
         files.push(file);
     }
     Ok(files)
-}
-
-/// Reads a small file whole; its cap is checked before and while reading.
-fn read_small(path: &Path, cap: u64) -> Result<Vec<u8>> {
-    let io = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::NotFound {
-            path: path.into(),
-            detail: "the file is missing from the model's folder; pull the model again".into(),
-        },
-        _ => Error::io("reading", path, source),
-    };
-    let facts = std::fs::metadata(path).map_err(io)?;
-    if !facts.is_file() {
-        return Err(bad(path, "it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    if facts.len() <= cap {
-        let file = std::fs::File::open(path).map_err(io)?;
-        file.take(cap + 1).read_to_end(&mut bytes).map_err(io)?;
-    }
-    let size = facts.len().max(bytes.len() as u64);
-    if size > cap {
-        return Err(Error::Limit {
-            what: format!("the size of {}", path.display()),
-            value: size,
-            cap,
-            remedy: "it should be a small JSON file; raise the cap in Limits if it is trusted".into(),
-        });
-    }
-    Ok(bytes)
 }
 
 fn object(path: &Path, source: &[u8]) -> Result<JsonMap<String, Value>> {

@@ -1,0 +1,41 @@
+"""Read files that somebody else may have made: regular files and nothing else.
+
+A name may be a link to a device, a pipe or a folder; opening or reading those may block or never end. So what is no
+regular file is refused before it is opened, the open itself cannot block, what was opened is looked at again, and
+reading stops at a cap.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+
+def read(path: str | os.PathLike[str], cap: int | None = None) -> bytes:
+    """The whole file; with a `cap`, of one byte more at most, so that a longer file shows.
+
+    Without one, a file is read up to the length it has when it is opened: one that grows meanwhile ends.
+
+    Raises:
+        OSError: it cannot be read, or it is no regular file.
+    """
+    _regular(os.stat(path), path)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        facts = os.fstat(file.fileno())
+        _regular(facts, path)
+        return file.read(facts.st_size if cap is None else cap + 1)
+
+
+def _regular(facts: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISREG(facts.st_mode):
+        return
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    )
+    kind = next((name for test, name in kinds if test(facts.st_mode)), "something else")
+    raise OSError(0, f"it is {kind}, not a regular file", os.fspath(path))
