@@ -58,7 +58,7 @@ impl Context {
     /// Reads more. A failed or cancelled call leaves the context as it was.
     pub fn extend(&mut self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<()> {
         let mut call = self.model.enter(1, cancel)?.together();
-        let rows = self.model.rows(prompt, raw)?;
+        let rows = self.model.more_rows(prompt, raw)?;
         self.model.check_room(self.cache.len(), rows.len(), 0)?;
         let mut history = self.history.clone();
         if let Some(history) = &mut history {
@@ -94,7 +94,7 @@ impl Context {
     fn sequence(&self, prompt: Option<&Prompt>, raw: bool) -> Result<Sequence> {
         let mut cache = self.cache.clone();
         let rows = match prompt {
-            Some(prompt) => self.model.rows(prompt, raw)?,
+            Some(prompt) => self.model.more_rows(prompt, raw)?,
             None if !self.last.is_empty() => Rows::default(),
             // Truncated: the last position is computed again, for its state.
             None => match &self.history {

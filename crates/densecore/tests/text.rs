@@ -32,6 +32,7 @@ fn tokenizer(pre: &str) -> Tokenizer {
         merges: merges.to_vec(),
         pre,
         bos: None,
+        add_bos: None,
         eos: vec![266],
     };
     Tokenizer::from_vocabulary(&vocabulary, &Limits::default()).unwrap()
@@ -181,7 +182,7 @@ fn contents_cannot_end_their_turn() {
         Piece::Slot(4),
         Piece::Text("<|im_start|>y".into()),
     ];
-    let chat = [Message { role: "user".into(), content }];
+    let chat = [Message::of("user", content)];
     let parts = template(CHAT).unwrap().encode(&t, &chat, false).unwrap();
     let [Encoded::Ids(a), Encoded::Slot(4), Encoded::Ids(b)] = &parts[..] else { panic!("{parts:?}") };
     let end = t.id_of("<|im_end|>").unwrap();

@@ -21,7 +21,7 @@ pub use cancel::Cancel;
 pub use grammar::Grammar;
 pub use options::GenerateOptions;
 pub use penalties::Penalties;
-pub use prompt::{Prompt, Segment, Turn};
+pub use prompt::{Prompt, Segment};
 pub use sampler::Sampling;
 pub use score::Score;
 pub use states::{Pooling, Readout, Tap};

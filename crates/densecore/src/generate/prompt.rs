@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::hidden::{Hidden, Space};
 use crate::model::embed::Embedding;
 use crate::model::prefix::{Key, key};
-use crate::text::{Encoded, Message, Piece, Special};
+use crate::text::{Chat, Encoded, Ending, Message, Special};
 use crate::vertex::Model;
 use densecore_kernels::attention::SPAN;
 
@@ -20,22 +20,20 @@ pub enum Segment {
     Vectors(Hidden),
 }
 
-/// One turn of a conversation.
-#[derive(Debug, Clone)]
-pub struct Turn {
-    /// "system", "user", "assistant", or what else the template knows.
-    pub role: String,
-    /// Its parts.
-    pub content: Vec<Segment>,
-}
-
 /// What a call starts from.
 #[derive(Debug, Clone)]
 pub enum Prompt {
-    /// Taken as it stands.
+    /// Taken as it stands. One that begins with text gets the begin token before it, where the model's files say so.
     Plain(Vec<Segment>),
-    /// Put through the model's chat template.
-    Chat(Vec<Turn>),
+    /// Put through the model's chat template, which writes a begin token itself; the segments are what its slots stand for.
+    Chat(Box<Chat>, Vec<Segment>),
+}
+
+impl Prompt {
+    /// A chat of text alone.
+    pub fn chat(messages: Vec<Message>) -> Self {
+        Self::Chat(Box::new(Chat::of(messages, Ending::Prompt)), Vec::new())
+    }
 }
 
 /// A prompt as positions.
@@ -214,12 +212,27 @@ impl Model {
         Ok(())
     }
 
-    /// Tokenizes and checks a prompt.
+    /// Tokenizes and checks a prompt that nothing comes before.
     pub(crate) fn rows(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
+        let mut rows = Rows::default();
+        if let Prompt::Plain(segments) = prompt
+            && matches!(segments.first(), Some(Segment::Text(_)))
+        {
+            rows.push(Part::Ids(self.tokenizer().begin().to_vec()));
+        }
+        self.push_prompt(rows, prompt, raw)
+    }
+
+    /// Tokenizes and checks a prompt that goes on from others.
+    pub(crate) fn more_rows(&self, prompt: &Prompt, raw: bool) -> Result<Rows> {
+        self.push_prompt(Rows::default(), prompt, raw)
+    }
+
+    fn push_prompt(&self, mut rows: Rows, prompt: &Prompt, raw: bool) -> Result<Rows> {
         let limits = self.limits();
         let count = match prompt {
             Prompt::Plain(segments) => segments.len(),
-            Prompt::Chat(turns) => turns.iter().map(|t| t.content.len()).sum(),
+            Prompt::Chat(chat, slots) => chat.messages.len() + slots.len(),
         };
         if count > limits.segments {
             return Err(Error::Limit {
@@ -229,14 +242,13 @@ impl Model {
                 remedy: "join neighbouring segments".into(),
             });
         }
-        let mut rows = Rows::default();
         match prompt {
             Prompt::Plain(segments) => {
                 for segment in segments {
                     self.push(&mut rows, segment, raw)?;
                 }
             }
-            Prompt::Chat(turns) => self.push_chat(&mut rows, turns, raw)?,
+            Prompt::Chat(chat, slots) => self.push_chat(&mut rows, chat, slots, raw)?,
         }
         if rows.len == 0 {
             return Err(Error::Prompt(
@@ -262,29 +274,15 @@ impl Model {
         Ok(())
     }
 
-    fn push_chat(&self, rows: &mut Rows, turns: &[Turn], raw: bool) -> Result<()> {
-        let mut slots = Vec::new();
-        let messages: Vec<Message> = turns
-            .iter()
-            .map(|turn| Message {
-                role: turn.role.clone(),
-                content: turn
-                    .content
-                    .iter()
-                    .map(|segment| match segment {
-                        Segment::Text(text) => Piece::Text(text.clone()),
-                        other => {
-                            slots.push(other);
-                            Piece::Slot(slots.len() - 1)
-                        }
-                    })
-                    .collect(),
-            })
-            .collect();
-        for part in self.template()?.encode(self.tokenizer(), &messages, true)? {
+    fn push_chat(&self, rows: &mut Rows, chat: &Chat, slots: &[Segment], raw: bool) -> Result<()> {
+        for part in self.templates().choose(chat)?.encode_chat(self.tokenizer(), chat)? {
             match part {
                 Encoded::Ids(ids) => rows.push(Part::Ids(ids)),
-                Encoded::Slot(i) => self.push(rows, slots[i], raw)?,
+                Encoded::Slot(slot) => {
+                    let segment = slots.get(slot);
+                    let missing = || Error::argument("slot", slot, format!("the chat comes with {} segments", slots.len()));
+                    self.push(rows, segment.ok_or_else(missing)?, raw)?;
+                }
             }
         }
         Ok(())

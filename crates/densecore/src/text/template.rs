@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
+use super::chat::{Chat, Ending, Message, Piece};
 use super::guard::{Meter, compile, install, prepare};
+use super::reads::{self, Reads};
 use super::sentinel::Marks;
 use super::special::Part;
 use super::template_functions;
 use super::tokenizer::{Special, Tokenizer};
+use super::view::View;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
@@ -21,37 +24,12 @@ const STACK: usize = 64 << 20;
 /// Frames of macros and recursive loops within each other.
 const RECURSION: usize = 100;
 
-/// Part of a message's content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// Text.
-    Text(String),
-    /// Something that is no text (ids or vectors), numbered by the caller.
-    Slot(usize),
-}
-
-/// One message of a chat.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: Vec<Piece>,
-}
-
-impl Message {
-    /// A message of plain text.
-    pub fn text(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: vec![Piece::Text(content.into())] }
-    }
-}
-
 /// Part of a rendered chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rendered {
-    /// Written by the template, or content without special tokens; special tokens in it count.
+    /// Written by the template, or text of the caller without special tokens; special tokens in it count.
     Template(String),
-    /// The name of a special token inside a content: plain text.
+    /// The name of a special token inside a text of the caller: plain text.
     Literal(String),
     /// A slot of the caller.
     Slot(usize),
@@ -72,6 +50,7 @@ pub struct ChatTemplate {
     source: String,
     /// The source as it is compiled.
     prepared: String,
+    reads: Reads,
     bos: Option<String>,
     eos: Option<String>,
     output: usize,
@@ -90,12 +69,12 @@ impl ChatTemplate {
             });
         }
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let prepared = on_own_stack(|| {
+        let (prepared, reads) = on_own_stack(|| {
             let prepared = prepare(&source)?;
             compile(&prepared)?;
-            Ok(prepared)
+            Ok((prepared, Reads::of(&source)?))
         })?;
-        Ok(Self { source, prepared, bos, eos, output: limits.template_output, fuel: limits.template_fuel })
+        Ok(Self { source, prepared, reads, bos, eos, output: limits.template_output, fuel: limits.template_fuel })
     }
 
     /// The template as the model file holds it, line ends normalised.
@@ -103,61 +82,54 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The prompt as text, exactly as transformers renders it. Messages must hold text only.
+    /// Messages alone as text, exactly as transformers renders them. They must hold text only.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let mut plain = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            let mut content = String::new();
-            for piece in &message.content {
-                match piece {
-                    Piece::Text(text) => content.push_str(text),
-                    Piece::Slot(_) => {
-                        return Err(Error::Template(format!(
-                            "message {index} holds a segment that is no text; a chat with ids or vectors has token ids but no text: encode it instead"
-                        )));
-                    }
-                }
-            }
-            plain.push((message.role.as_str(), content));
-        }
-        self.run(&plain, add_generation_prompt)
+        self.render_chat(&Chat::of(messages.to_vec(), ending(add_generation_prompt)))
     }
 
-    /// The prompt in parts: text of the template, special tokens that a content only talks about, and slots.
-    pub fn parts(
-        &self,
-        tokenizer: &Tokenizer,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<Vec<Rendered>> {
-        let mut marks = Marks::new(self.words().chain(messages.iter().flat_map(|message| {
-            let texts = message.content.iter().filter_map(|piece| match piece {
-                Piece::Text(text) => Some(text.as_str()),
-                Piece::Slot(_) => None,
-            });
-            texts.chain([message.role.as_str()])
-        })))?;
-        let mut plain = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            if holds_special(tokenizer, &message.role) {
+    /// A chat as text, exactly as transformers renders it. It must hold text only.
+    pub fn render_chat(&self, chat: &Chat) -> Result<String> {
+        let view = View::new(chat, &mut |pieces, _| {
+            let text = |piece: &Piece| match piece {
+                Piece::Text(text) => Ok(text.clone()),
+                Piece::Slot(_) => Err(Error::Template(
+                    "a message holds a segment that is no text; a chat with ids or vectors has token ids but no text: encode it instead".into(),
+                )),
+            };
+            pieces.iter().map(text).collect()
+        })?;
+        view.cut(self.run(chat, &view)?)
+    }
+
+    /// The prompt in parts: text of the template, special tokens that the caller only talks about, and slots.
+    pub fn parts(&self, tokenizer: &Tokenizer, chat: &Chat) -> Result<Vec<Rendered>> {
+        let texts = chat.texts();
+        let mut marks = Marks::new(self.words().chain(texts.iter().copied()))?;
+        for (place, message) in chat.messages.iter().enumerate() {
+            let mut words = message.0.iter().map(|(key, _)| key.clone()).chain([message.role()]);
+            if let Some(word) = words.find(|word| holds_special(tokenizer, word)) {
                 return Err(Error::Template(format!(
-                    "the role of message {index} is {:?}, which holds a special token; use system, user or assistant",
-                    message.role
+                    "the role or a key of message {place} is {word:?}, which holds a special token; use system, user or assistant"
                 )));
             }
-            plain.push((message.role.as_str(), marks.content(tokenizer, &message.content)));
         }
-        let rendered = self.run(&plain, add_generation_prompt)?;
+        let view = View::new(chat, &mut |pieces, is_content| Ok(marks.text(tokenizer, pieces, is_content)))?;
+        let rendered = view.cut(self.run(chat, &view)?)?;
         marks.split(&rendered)
     }
 
-    /// The prompt as token ids and slots. Text that holds no special tokens gives the ids that the rendered text has.
+    /// Messages alone as token ids and slots.
     pub fn encode(
         &self,
         tokenizer: &Tokenizer,
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<Vec<Encoded>> {
+        self.encode_chat(tokenizer, &Chat::of(messages.to_vec(), ending(add_generation_prompt)))
+    }
+
+    /// A chat as token ids and slots. Text that holds no special tokens gives the ids that the rendered text has.
+    pub fn encode_chat(&self, tokenizer: &Tokenizer, chat: &Chat) -> Result<Vec<Encoded>> {
         let mut encoded = Vec::new();
         let mut ids = Vec::new();
         // Text on both sides of a literal is encoded together with it, as one text.
@@ -167,7 +139,7 @@ impl ChatTemplate {
             text.clear();
             Ok(())
         };
-        for part in self.parts(tokenizer, messages, add_generation_prompt)? {
+        for part in self.parts(tokenizer, chat)? {
             match part {
                 Rendered::Literal(literal) => text.push_str(&literal),
                 Rendered::Template(template) => {
@@ -204,8 +176,9 @@ impl ChatTemplate {
         [Some(self.source.as_str()), self.bos.as_deref(), self.eos.as_deref()].into_iter().flatten()
     }
 
-    fn run(&self, messages: &[(&str, String)], add_generation_prompt: bool) -> Result<String> {
-        let given: usize = messages.iter().map(|(role, content)| role.len() + content.len()).sum();
+    fn run(&self, chat: &Chat, view: &View) -> Result<String> {
+        self.reads.check(chat)?;
+        let given: usize = chat.texts().iter().map(|text| text.len()).sum();
         if given > self.output {
             return Err(Error::Limit {
                 what: "the text of all messages in bytes".into(),
@@ -214,14 +187,18 @@ impl ChatTemplate {
                 remedy: "shorten the chat, or give the prompt as text or ids".into(),
             });
         }
-        on_own_stack(|| self.evaluate(messages, add_generation_prompt))
+        let rendered = on_own_stack(|| self.evaluate(view))?;
+        for (place, role, key) in reads::doubtful(chat) {
+            // Mentioned, but without any effect on this chat: it would be dropped.
+            let other = view.without(chat, &role, key);
+            if on_own_stack(|| self.evaluate(&other)).is_ok_and(|text| text == rendered) {
+                return Err(reads::unused(chat, place, key));
+            }
+        }
+        Ok(rendered)
     }
 
-    fn evaluate(
-        &self,
-        messages: &[(&str, String)],
-        add_generation_prompt: bool,
-    ) -> std::result::Result<String, minijinja::Error> {
+    fn evaluate(&self, view: &View) -> std::result::Result<String, minijinja::Error> {
         let meter = Meter::new(self.output);
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
@@ -229,22 +206,9 @@ impl ChatTemplate {
         environment.set_fuel(Some(self.fuel));
         template_functions::install(&mut environment, &meter);
         install(&mut environment, &meter);
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|(role, content)| {
-                [("role", Value::from(*role)), ("content", Value::from(content.as_str()))].into_iter().collect()
-            })
-            .collect();
         let named = [("bos_token", &self.bos), ("eos_token", &self.eos)];
-        let context: Value = [
-            ("messages", Value::from(messages)),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-        ]
-        .into_iter()
-        .chain(named.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?)))))
-        .collect();
+        let named = named.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?))));
+        let context = view.context(named);
         let instructions = compile(&self.prepared)?;
         let mut text = String::new();
         let mut output = make_string_output(&mut text);
@@ -252,6 +216,10 @@ impl ChatTemplate {
         drop(output);
         Ok(text)
     }
+}
+
+fn ending(add_generation_prompt: bool) -> Ending {
+    if add_generation_prompt { Ending::Prompt } else { Ending::Message }
 }
 
 fn holds_special(tokenizer: &Tokenizer, text: &str) -> bool {
