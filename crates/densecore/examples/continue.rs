@@ -15,11 +15,8 @@ fn main() -> densecore::Result<()> {
     let start = Instant::now();
     let model = Model::load(std::path::Path::new(&path), &LoadOptions::default())?;
     println!("loaded {model:?} in {:.2} s", start.elapsed().as_secs_f64());
-    let prompt = if chat {
-        Prompt::chat(vec![Message::text("user", text)])
-    } else {
-        Prompt::Plain(vec![Segment::Text(text)])
-    };
+    let prompt =
+        if chat { Prompt::chat(vec![Message::text("user", text)]) } else { Prompt::Plain(vec![Segment::Text(text)]) };
     let options = GenerateOptions { max_tokens: 100, ..GenerateOptions::default() };
     let answers = model.generate(&[prompt], &options, false, &mut |event| print!("{}", event.text))?;
     let usage = answers[0].usage;

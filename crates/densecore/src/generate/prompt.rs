@@ -280,7 +280,8 @@ impl Model {
                 Encoded::Ids(ids) => rows.push(Part::Ids(ids)),
                 Encoded::Slot(slot) => {
                     let segment = slots.get(slot);
-                    let missing = || Error::argument("slot", slot, format!("the chat comes with {} segments", slots.len()));
+                    let missing =
+                        || Error::argument("slot", slot, format!("the chat comes with {} segments", slots.len()));
                     self.push(rows, segment.ok_or_else(missing)?, raw)?;
                 }
             }

@@ -52,7 +52,8 @@ fn of_gguf(file: &GgufFile, tokenizer: &Tokenizer) -> Result<Sources> {
     if let Some(source) = file.meta_str(key)? {
         named.push((DEFAULT.to_owned(), source.to_owned()));
     }
-    let names: Vec<&str> = if file.meta_has(list) { file.meta_str_array(list)?.take(TEMPLATES + 1).collect() } else { Vec::new() };
+    let names: Vec<&str> =
+        if file.meta_has(list) { file.meta_str_array(list)?.take(TEMPLATES + 1).collect() } else { Vec::new() };
     for name in names {
         if let Some(source) = file.meta_str(&format!("{key}.{name}"))? {
             named.push((name.to_owned(), source.to_owned()));

@@ -105,7 +105,8 @@ impl Marks {
                 continue;
             }
             let number = part.parse().ok().filter(|number: &usize| number.to_string() == part);
-            let Some((number, (meaning, _))) = number.and_then(|number| Some((number, self.meanings.get(number)?))) else {
+            let Some((number, (meaning, _))) = number.and_then(|number| Some((number, self.meanings.get(number)?)))
+            else {
                 return Err(self.altered());
             };
             if matches!(meaning, Rendered::Slot(_)) && !slots.insert(number) {

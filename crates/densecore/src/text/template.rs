@@ -90,11 +90,13 @@ impl ChatTemplate {
     /// A chat as text, exactly as transformers renders it. It must hold text only.
     pub fn render_chat(&self, chat: &Chat) -> Result<String> {
         let view = View::new(chat, &mut |pieces, _| {
-            let text = |piece: &Piece| match piece {
+            let text = |piece: &Piece| {
+                match piece {
                 Piece::Text(text) => Ok(text.clone()),
                 Piece::Slot(_) => Err(Error::Template(
                     "a message holds a segment that is no text; a chat with ids or vectors has token ids but no text: encode it instead".into(),
                 )),
+            }
             };
             pieces.iter().map(text).collect()
         })?;

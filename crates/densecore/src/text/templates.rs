@@ -15,8 +15,11 @@ const NONE: &str = "this model has none; give the prompt as plain text or segmen
 /// Sources by name, as files hold them, and the names of the begin and end tokens.
 #[derive(Debug, Default)]
 pub struct Sources {
+    /// Name and source.
     pub named: Vec<(String, String)>,
+    /// The name of the begin token.
     pub bos: Option<String>,
+    /// The name of the end token.
     pub eos: Option<String>,
 }
 

@@ -209,7 +209,17 @@ impl Tokenizer {
             Encoder::Merges { .. } => Specials::new(&table, listed.iter().copied()),
             Encoder::Json(_) => Specials::new(&table, of_kind(&[Kind::Control, Kind::Unknown])),
         };
-        Ok(Self(Arc::new(Inner { always, parsed, listed, eos: ends, named_eos, begin, longest: limits.text, table, encoder })))
+        Ok(Self(Arc::new(Inner {
+            always,
+            parsed,
+            listed,
+            eos: ends,
+            named_eos,
+            begin,
+            longest: limits.text,
+            table,
+            encoder,
+        })))
     }
 
     /// The ids of a text, without a begin token.

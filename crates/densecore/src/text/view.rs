@@ -42,7 +42,8 @@ impl View {
             }
             if goes_on && !entries.iter().any(|(key, _)| key == "content") {
                 return Err(Error::Prompt(
-                    "continue_final_message is set but the last message has no content; give it one to go on with".into(),
+                    "continue_final_message is set but the last message has no content; give it one to go on with"
+                        .into(),
                 ));
             }
             messages.push(entries);
