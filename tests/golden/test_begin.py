@@ -100,7 +100,7 @@ def test_every_verb_begins_plain_text_with_it(begun: tuple[Any, Any]) -> None:
     target = model.tokenize(" in April")
     after = reference.log_softmax(reference.forward(theirs, ids + target)[0])
     expected = [after[len(ids) - 1 + place, number] for place, number in enumerate(target)]
-    close(np.array([t.logprob for t in model.score(text, " in April").tokens]), np.array(expected))
+    close(np.array(model.score(text, " in April").logprobs), np.array(expected))
     loss = model.loss_and_grad(text, model.embed(Ids([5, 6])), [7])
     assert loss.usage.prompt_tokens == len(ids)
 

@@ -302,6 +302,7 @@ def test_an_end_token_beyond_the_vocabulary_is_refused_and_one_known_by_name_lef
         shutil.copytree(small.folder, made)
         words = json.loads((made / "tokenizer.json").read_text())
         token = {"id": far, "content": "<|eot_id|>", "special": True, "normalized": False}
+        words["model"]["vocab"]["<|eot_id|>"] = far
         words["added_tokens"].append(token | {"single_word": False, "lstrip": False, "rstrip": False})
         (made / "tokenizer.json").write_text(json.dumps(words))
         facts = json.loads((made / "tokenizer_config.json").read_text())
