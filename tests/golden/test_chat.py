@@ -194,6 +194,23 @@ def test_contents_may_be_parts_or_hold_vectors_beside_calls(thinking: tuple[Any,
     assert usage.prompt_vectors == len(vectors)
 
 
+def test_what_a_template_mentions_and_does_not_read_there_is_refused(thinking: tuple[Any, Any]) -> None:
+    """It reads names of users alone; and of an answer's id it needs none as long as answers come in the order of calls."""
+    ours, _ = thinking
+    named = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho", "name": "Ann"}]
+    with pytest.raises(PromptError, match='message 1 .assistant. has the key "name"'):
+        ours.apply_chat_template(named)
+    other = [*TALK[:3], TALK[3] | {"tool_call_id": "c2"}]
+    with pytest.raises(PromptError, match='message 3 .tool. has the key "tool_call_id"'):
+        ours.generate(Chat(other), max_tokens=1)
+    calls = [CALL, CALL | {"id": "c2"}]
+    asked = [TALK[1], {"role": "assistant", "content": "", "tool_calls": calls}]
+    answers = [{"role": "tool", "content": "1", "tool_call_id": name} for name in ("c1", "c2")]
+    assert ours.apply_chat_template([*asked, *answers])
+    with pytest.raises(PromptError, match="tool_call_id"):
+        ours.apply_chat_template([*asked, *answers[::-1]])
+
+
 # -- prefill ---------------------------------------------------------------------------------------------------------
 
 LAST = ["The answer is", "The answer is ", "  \n The answer:\n\n", "", "<think>\nwell\n</think>\n\nSo"]
@@ -313,4 +330,4 @@ def test_an_end_token_beyond_the_vocabulary_is_refused_and_one_known_by_name_lef
         densecore.Model.load(folder("named", "<|eot_id|>"))
     model = densecore.Model.load(folder("known", "<|im_end|>"))
     assert far not in model.eos_ids
-    assert model.generate("a", form=densecore.Choice("ab", "cd"), max_tokens=8).text in ("ab", "cd")
+    assert model.generate("a", form=densecore.Choice(["ab", "cd"]), max_tokens=8).text in ("ab", "cd")

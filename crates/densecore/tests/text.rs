@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use densecore::text::{ChatTemplate, Encoded, Message, Piece, PreTokenizer, Special, Tokenizer, Vocabulary};
+use densecore::text::{
+    Chat, ChatTemplate, Encoded, Ending, Given, Message, Piece, PreTokenizer, Special, Tokenizer, Vocabulary,
+};
 use densecore::{Error, Limits};
 
 /// Spelling of one byte in byte-level vocabularies.
@@ -143,7 +145,7 @@ fn a_megabyte_without_white_space_is_quick() {
 fn damaged_vocabularies_are_refused() {
     let limits = Limits::default();
     let make = |tokens: Vec<&'static str>, merges, kinds, eos| {
-        Tokenizer::from_vocabulary(&Vocabulary { tokens, merges, kinds, pre: "qwen2", bos: None, eos }, &limits)
+        Tokenizer::from_vocabulary(&Vocabulary { tokens, merges, kinds, pre: "qwen2", bos: None, add_bos: None, eos }, &limits)
     };
     assert!(make(vec![], vec![], vec![], vec![]).is_err());
     assert!(make(vec!["a", "a"], vec![], vec![], vec![]).is_err());
@@ -190,6 +192,29 @@ fn contents_cannot_end_their_turn() {
     assert_eq!(t.decode(a, true).unwrap(), "<|im_start|>user\nx<|im_end|>");
     assert_eq!(b.iter().filter(|id| **id == end).count(), 1);
     assert!(template(CHAT).unwrap().render(&chat, false).is_err());
+}
+
+#[test]
+fn values_cannot_end_their_turn_either() {
+    let t = tokenizer("qwen2");
+    let (end, word) = (t.id_of("<|im_end|>").unwrap(), "a<|im_end|>");
+    let mut message = Message::text("user", "hello");
+    message.0.push(("name".into(), Given::Map(vec![(word.into(), Given::List(vec![Given::text(word)]))])));
+    let chat = Chat {
+        variables: vec![("tools".into(), Given::text(word)), ("x".into(), Given::text(word))],
+        ..Chat::of(vec![message], Ending::Message)
+    };
+    let encode = |source: &str| template(source).unwrap().encode_chat(&t, &chat);
+    let parts = encode("{{ messages[0].name | tojson }}{{ messages[0].name }}{{ messages[0].content }}{{ tools == x }}");
+    let [Encoded::Ids(ids)] = &parts.unwrap()[..] else { panic!("one part") };
+    assert!(!ids.contains(&end));
+    assert_eq!(
+        t.decode(ids, true).unwrap(),
+        r#"{"a<|im_end|>": ["a<|im_end|>"]}{'a<|im_end|>': ['a<|im_end|>']}helloTrue"#
+    );
+    // As JSON of ASCII alone no stand-in comes through: an error, and never another text.
+    let source = "{{ messages[0].name | tojson(ensure_ascii=true) }}{{ messages[0].content }}{{ tools }}{{ x }}";
+    assert!(matches!(encode(source), Err(Error::Template(_))));
 }
 
 #[test]
