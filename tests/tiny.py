@@ -216,9 +216,23 @@ def _gguf_tensors(arch: str, shape: dict[str, int], layers: int, tied: bool) -> 
 
 
 def make_tiny_gguf(
-    arch: str, path: Path | str, qtype: str, seed: int = 0, *, tied: bool = True, layers: int = 3, context: int = 1024
+    arch: str,
+    path: Path | str,
+    qtype: str,
+    seed: int = 0,
+    *,
+    tied: bool = True,
+    layers: int = 3,
+    context: int = 1024,
+    pre: str = "qwen2",
+    add_bos: bool | None = False,
+    template: str | list[dict[str, str]] = TEMPLATE,
 ) -> Path:
-    """A GGUF file whose matrices, embedding included, are of `qtype` (a name of `gguf.GGMLQuantizationType`)."""
+    """A GGUF file whose matrices, embedding included, are of `qtype` (a name of `gguf.GGMLQuantizationType`).
+
+    `pre` cuts words, `add_bos` says whether texts begin with `<|endoftext|>` (None: not a word of it), `template` is one
+    or a list of `{name, template}`.
+    """
     import gguf
 
     kind = gguf.GGMLQuantizationType[qtype]
@@ -237,7 +251,7 @@ def make_tiny_gguf(
     writer.add_rope_freq_base(ROPE_BASE)
     writer.add_layer_norm_rms_eps(NORM_EPS)
     writer.add_vocab_size(VOCAB)
-    _gguf_tokenizer(writer, gguf)
+    _gguf_tokenizer(writer, gguf, pre, add_bos, template)
     for number, (name, role, dims) in enumerate(_gguf_tensors(arch, shape, layers, tied)):
         place = 1000 * seed + number
         if role in ("norm", "bias"):
@@ -255,7 +269,7 @@ def make_tiny_gguf(
     return Path(path)
 
 
-def _gguf_tokenizer(writer: Any, gguf: Any) -> None:
+def _gguf_tokenizer(writer: Any, gguf: Any, pre: str, add_bos: bool | None, template: Any) -> None:
     described = json.loads(tokenizer().to_str())
     by_id = {number: text for text, number in tokenizer().get_vocab(with_added_tokens=True).items()}
     special = {tokenizer().token_to_id(text) for text in SPECIAL}
@@ -263,11 +277,12 @@ def _gguf_tokenizer(writer: Any, gguf: Any) -> None:
     kinds = [types.CONTROL if i in special else types.NORMAL if i in by_id else types.UNUSED for i in range(VOCAB)]
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in described["model"]["merges"]]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list([by_id.get(number, f"[PAD{number}]") for number in range(VOCAB)])
     writer.add_token_types(kinds)
     writer.add_token_merges(merges)
     writer.add_eos_token_id(tokenizer().token_to_id("<|im_end|>"))
     writer.add_bos_token_id(tokenizer().token_to_id("<|endoftext|>"))
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    if add_bos is not None:
+        writer.add_add_bos_token(add_bos)
+    writer.add_chat_template(template)

@@ -20,6 +20,7 @@ from densecore import errors
 from densecore._core import __version__
 from densecore._core import trace as _trace
 from densecore.arguments import Cancel
+from densecore.chat import Chat
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context
 from densecore.errors import DenseCoreError
@@ -44,6 +45,7 @@ __all__ = [
     "GPU",
     "BackendConfig",
     "Cancel",
+    "Chat",
     "Choice",
     "Context",
     "DenseCoreError",

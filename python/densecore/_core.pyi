@@ -172,14 +172,22 @@ class Model:
     def memory(self) -> tuple[int, int, int, int]:
         """Bytes of (packed weights, files, caches in use, caches allowed)."""
 
-    def tokenize(self, texts: Sequence[str], special: bool) -> list[list[int]]:
-        """Text to ids; ``special`` parses the names of special tokens."""
+    @property
+    def bos_id(self) -> int | None:
+        """What a plain prompt begins with."""
+
+    @property
+    def chat_templates(self) -> list[str]:
+        """Names of the chat templates."""
+
+    def tokenize(self, texts: Sequence[str], special: bool, bos: bool) -> list[list[int]]:
+        """Text to ids; ``special`` parses the names of special tokens, ``bos`` begins each as a prompt."""
 
     def detokenize(self, lists: Sequence[Sequence[int]], special: bool) -> list[str]:
         """Ids to text; ``special`` writes the names of special tokens."""
 
-    def render(self, messages: Sequence[tuple[str, str]], add_generation_prompt: bool) -> str:
-        """The text the chat template makes of ``(role, text)`` messages."""
+    def render(self, chat: wire.Chat) -> str:
+        """The text the chat template makes of a chat of text."""
 
     def embed(self, batch: Sequence[wire.Prompt]) -> list[Hidden]:
         """Token embeddings, in the input space."""

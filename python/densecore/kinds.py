@@ -9,6 +9,7 @@ from densecore.options import GenerateOptions
 
 if TYPE_CHECKING:
     from densecore.arguments import Cancel
+    from densecore.chat import Chat
     from densecore.context import Context
     from densecore.hidden import Hidden
     from densecore.prompt import Prompt
@@ -21,9 +22,9 @@ class Tensor(Protocol):
         """Hand the memory out."""
 
 
-One: TypeAlias = "str | Prompt | Tensor | tuple[Any, ...] | list[Any]"
+One: TypeAlias = "str | Prompt | Chat | Tensor | tuple[Any, ...] | list[Any]"
 """One prompt: text, segments, vectors, ids, or messages; see :mod:`densecore.prompt`."""
-Many: TypeAlias = "list[str] | list[Prompt] | list[tuple[Any, ...]] | list[list[Any]]"
+Many: TypeAlias = "list[str] | list[Prompt] | list[Chat] | list[tuple[Any, ...]] | list[list[Any]]"
 """A list of prompts."""
 Target: TypeAlias = "str | Sequence[int]"
 """What is scored: text or ids."""

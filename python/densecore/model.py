@@ -12,6 +12,8 @@ import numpy.typing as npt
 from densecore import _core, gradient, results
 from densecore.arguments import Cancel, flag, number, think_options, truth, whole
 from densecore.arguments import optional as optional_whole
+from densecore.chat import Chat
+from densecore.chat import checked as checked_text
 from densecore.config import Memory, ModelConfig
 from densecore.context import Context, thought
 from densecore.errors import ArgumentError, OptionError, PromptError, StateError, StorageError
@@ -20,9 +22,8 @@ from densecore.hardware import BackendConfig, resolve_threads
 from densecore.hidden import Hidden
 from densecore.options import READERS
 from densecore.options import read as read_options
-from densecore.prompt import _text as checked_text
+from densecore.prompt import chat, read, text_only
 from densecore.prompt import ids as token_ids
-from densecore.prompt import messages_as_text, read
 from densecore.results import Generation, Readout, Score, Thought
 from densecore.spelling import LOADING, refuse
 from densecore.stream import Stream
@@ -171,6 +172,16 @@ class Model:
         return self._core.eos_ids
 
     @property
+    def bos_id(self) -> int | None:
+        """The token a plain prompt begins with, where the model's files say so; None where prompts begin with their text."""
+        return self._core.bos_id
+
+    @property
+    def chat_templates(self) -> list[str]:
+        """Names of the model's chat templates; ``"default"`` is used unless a chat asks for another."""
+        return self._core.chat_templates
+
+    @property
     def special_tokens(self) -> dict[str, int]:
         """Control tokens by name."""
         return {text: number for number, text in self._core.special_tokens()}
@@ -183,21 +194,27 @@ class Model:
     # -- text <-> tokens -----------------------------------------------------------------------------------------
 
     @overload
-    def tokenize(self, text: str, *, special: bool = False) -> list[int]: ...
+    def tokenize(self, text: str, *, special: bool = False, bos: bool = False) -> list[int]: ...
     @overload
-    def tokenize(self, text: list[str] | tuple[str, ...], *, special: bool = False) -> list[list[int]]: ...
     def tokenize(
-        self, text: str | list[str] | tuple[str, ...], *, special: bool = False
+        self, text: list[str] | tuple[str, ...], *, special: bool = False, bos: bool = False
+    ) -> list[list[int]]: ...
+    def tokenize(
+        self, text: str | list[str] | tuple[str, ...], *, special: bool = False, bos: bool = False
     ) -> list[int] | list[list[int]]:
-        """Text to ids. Special tokens written in the text stay text unless ``special``."""
+        """Text to ids. Special tokens written in the text stay text unless ``special``.
+
+        With ``bos`` each text begins as a plain prompt does: with :attr:`bos_id`, if there is one.
+        """
+        truth("bos", bos)
         if isinstance(text, str):
-            return self._core.tokenize([checked_text(text)], special)[0]
+            return self._core.tokenize([checked_text(text)], special, bos)[0]
         if not isinstance(text, (list, tuple)):
             raise PromptError(f"{text!r:.80} ({type(text).__name__}) is no text; give a str or a list of them")
         for t in text:
             if not isinstance(t, str):
                 raise PromptError(f"{t!r:.80} ({type(t).__name__}) is no text; give a str or a list of them")
-        return self._core.tokenize([checked_text(t) for t in text], special)
+        return self._core.tokenize([checked_text(t) for t in text], special, bos)
 
     @overload
     def detokenize(self, ids: Sequence[int], *, special: bool = True) -> str: ...
@@ -209,9 +226,40 @@ class Model:
             return self._core.detokenize([token_ids(i) for i in ids], special)
         return self._core.detokenize([token_ids(ids)], special)[0]
 
-    def apply_chat_template(self, messages: Sequence[dict[str, Any]], *, add_generation_prompt: bool = True) -> str:
-        """The text the model's template makes of messages."""
-        return self._core.render(messages_as_text(messages), add_generation_prompt)
+    def apply_chat_template(
+        self,
+        messages: Sequence[dict[str, Any]] | Chat,
+        *,
+        add_generation_prompt: bool | None = None,
+        tools: Sequence[dict[str, Any]] | None = None,
+        template: str | None = None,
+        continue_final_message: bool = False,
+        **variables: Any,
+    ) -> str:
+        """The text the model's template makes of messages.
+
+        Args:
+            messages: Messages of text, or a :class:`densecore.Chat`, which takes no other arguments but the next.
+            add_generation_prompt: End with what opens an answer; by default unless the last message is gone on with.
+            tools: See :class:`densecore.Chat`, as for what follows.
+            template: Which of the model's templates.
+            continue_final_message: End within the last message.
+            variables: What else the template reads.
+        """
+        if not isinstance(messages, Chat):
+            messages = Chat(messages, tools, template, continue_final_message, **variables)
+        elif tools is not None or template is not None or continue_final_message or variables:
+            raise ArgumentError("messages = Chat(...): give tools, template and variables to the Chat")
+        adds = not messages.continue_final_message if add_generation_prompt is None else add_generation_prompt
+        if truth("add_generation_prompt", adds) and messages.continue_final_message:
+            raise ArgumentError(
+                "add_generation_prompt = True: with continue_final_message the last message goes on and none is opened; "
+                "give only one of them"
+            )
+        found = chat(messages, self, "prompt" if adds else "message")
+        for place, message in enumerate(found[0]):
+            text_only(message, f"message {place}")
+        return self._core.render(found)
 
     # -- text -> embeddings -> hidden -> tokens ------------------------------------------------------------------
 

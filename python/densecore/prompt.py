@@ -7,18 +7,23 @@ One prompt is
   arrays and tensors ``(T, d)``,
 * a list of ``{"role": ..., "content": ...}`` messages, put through the model's chat template; a content is a text or
   itself a list of segments,
+* a :class:`~densecore.Chat`: such a list with tools, a template by name, variables, or an answer already begun,
 * a list that holds at least one vector or ids segment beside anything else.
 
-A list of ``str``, or a list of lists, tuples and prompts, is a batch.
+A list of ``str``, or a list of lists, tuples, chats and prompts, is a batch.
+
+A prompt of the second kind and a ``str``, where they begin with text, get the begin token (``Model.bos_id``) before it where
+the model's files say so; templates write it themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from densecore.errors import ArgumentError, PromptError, TokenizerError
+from densecore.chat import Chat, checked, plain
+from densecore.errors import ArgumentError, PromptError
 from densecore.hidden import Hidden, segment
 
 if TYPE_CHECKING:
@@ -66,17 +71,19 @@ def read(value: Any, model: Model) -> tuple[list[wire.Prompt], bool]:
 def one(value: object, model: Model) -> wire.Prompt:
     """The engine's form of a single prompt."""
     if isinstance(value, str):
-        return "plain", [_text(value)]
+        return "plain", [checked(value)]
     if isinstance(value, Prompt):
         return "plain", [_segment(s, model) for s in value.segments]
+    if isinstance(value, Chat):
+        return "chat", chat(value, model)
     if isinstance(value, Ids) or _is_vectors(value) or _is_ids(value):
         return "plain", [_segment(value, model)]
     if isinstance(value, (list, tuple)):
         if value and all(isinstance(v, dict) for v in value):
-            return "chat", [_turn(v, model) for v in value]
+            return "chat", chat(Chat(value), model)
         return "plain", [_segment(s, model) for s in value]
     raise PromptError(
-        f"{value!r:.80} ({type(value).__name__}) is no prompt; give a str, a list of messages, or a list of segments"
+        f"{value!r:.80} ({type(value).__name__}) is no prompt; give a str, a list of messages, a Chat, or a list of segments"
     )
 
 
@@ -90,8 +97,8 @@ def _is_batch(value: Any) -> bool:
             f"{value!r:.80} could be one prompt or several; write Prompt(...) for one, or Prompt(...) around each of several"
         )
     # A prompt of its own: chat, segments, or a list of ids.
-    return all(isinstance(v, (str, list, tuple, Prompt)) and not isinstance(v, Ids) for v in value) and any(
-        isinstance(v, (tuple, Prompt, list)) for v in value
+    return all(isinstance(v, (str, list, tuple, Prompt, Chat)) and not isinstance(v, Ids) for v in value) and any(
+        isinstance(v, (tuple, Prompt, Chat, list)) for v in value
     )
 
 
@@ -105,7 +112,7 @@ def _is_ids(value: Any) -> bool:
 
 def _segment(value: object, model: Model) -> wire.Segment:
     if isinstance(value, str):
-        return _text(value)
+        return checked(value)
     if _is_vectors(value):
         return segment(value, model)._core
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
@@ -113,14 +120,6 @@ def _segment(value: object, model: Model) -> wire.Segment:
     raise PromptError(
         f"{value!r:.80} ({type(value).__name__}) is no segment; give str, ids (densecore.Ids), or vectors (T, d)"
     )
-
-
-def _text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise TokenizerError(f"the text cannot be encoded: {error}; remove lone surrogates") from None
-    return value
 
 
 def ids(values: Sequence[Any]) -> list[int]:
@@ -137,31 +136,55 @@ def ids(values: Sequence[Any]) -> list[int]:
     return checked
 
 
-def _turn(message: dict[str, Any], model: Model) -> tuple[str, list[wire.Segment]]:
-    if "role" not in message or "content" not in message:
-        raise PromptError(f'message {message!r:.120} needs the keys "role" and "content"')
-    role, content = message["role"], message["content"]
-    if not isinstance(role, str):
-        raise PromptError(f'role = {role!r:.80}: it must be a str such as "user"')
+def chat(value: Chat, model: Model, ending: str = "prompt") -> wire.Chat:
+    """The engine's form of a chat; ``ending`` is what follows the last message unless that is gone on with."""
+    variables = dict(value.variables)
+    if value.tools is not None:
+        variables["tools"] = value.tools
+    named = [(checked(name), plain(given, name)) for name, given in variables.items()]
+    messages = [_message(m, f"message {place}", model) for place, m in enumerate(value.messages)]
+    return messages, named, value.template, "content" if value.continue_final_message else ending
+
+
+def _message(message: Mapping[str, Any], where: str, model: Model) -> list[tuple[str, Any]]:
+    if not isinstance(message.get("role"), str):
+        raise PromptError(f'{where} = {message!r:.120} needs the key "role", a str such as "user"')
+    if message.get("content") is None and not message.get("tool_calls"):
+        raise PromptError(f'{where} = {message!r:.120} needs the key "content", or "tool_calls" in its place')
+    entries: list[tuple[str, Any]] = []
+    for key, value in message.items():
+        if not isinstance(key, str):
+            raise PromptError(f"{where} has the key {key!r:.80}: keys must be of kind str")
+        if key == "content" and value is not None:
+            entries.append((key, [_segment(s, model) for s in _content(value, where)]))
+        else:
+            entries.append((checked(key), plain(value, f"{where}.{key:.40}")))
+    return entries
+
+
+def _content(content: Any, where: str) -> Sequence[Any]:
+    """The segments of a content."""
     if isinstance(content, (str, Ids)) or _is_vectors(content):
-        content = [content]
-    elif isinstance(content, Prompt):
-        content = content.segments
-    elif not isinstance(content, (list, tuple)):
-        raise PromptError(f"content = {content!r:.80} ({type(content).__name__}): give a str or a list of segments")
-    return _text(role), [_segment(s, model) for s in content]
+        return [content]
+    if isinstance(content, Prompt):
+        return content.segments
+    if isinstance(content, (list, tuple)):
+        return [_part(part, where) if isinstance(part, Mapping) else part for part in content]
+    raise PromptError(f"{where}.content = {content!r:.80} ({type(content).__name__}): give a str or a list of segments")
 
 
-def messages_as_text(messages: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Messages whose contents are text only."""
-    pairs = []
-    for message in messages:
-        if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            raise PromptError(f'message {message!r:.120} needs the keys "role" and "content"')
-        content = message["content"]
-        if isinstance(content, (list, tuple)) and all(isinstance(c, str) for c in content):
-            content = "".join(content)
-        if not isinstance(content, str) or not isinstance(message["role"], str):
-            raise PromptError(f"message {message!r:.120} holds more than text; only text can be rendered as text")
-        pairs.append((_text(message["role"]), _text(content)))
-    return pairs
+def _part(part: Mapping[str, Any], where: str) -> str:
+    kind, text = part.get("type"), part.get("text")
+    if kind != "text" or not isinstance(text, str) or len(part) > 2:
+        raise PromptError(
+            f"{where} has a content part of type {kind!r:.40} with the keys {', '.join(map(str, part)):.80}: "
+            'give {"type": "text", "text": ...}; only text is supported'
+        )
+    return text
+
+
+def text_only(messages: Sequence[tuple[str, Any]], where: str) -> None:
+    """Refuse contents that have no text."""
+    for key, value in messages:
+        if key == "content" and value is not None and not all(isinstance(part, str) for part in value):
+            raise PromptError(f"{where} holds more than text; only text can be rendered as text")

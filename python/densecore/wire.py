@@ -12,9 +12,10 @@ Segment: TypeAlias = "str | _core.Hidden | Sequence[int]"
 """Text (special tokens in it stay text), vectors, or token ids."""
 Plain: TypeAlias = "tuple[Literal['plain'], Sequence[Segment]]"
 """Segments as they stand."""
-Chat: TypeAlias = "tuple[Literal['chat'], Sequence[tuple[str, Sequence[Segment]]]]"
-"""Turns ``(role, content)`` for the model's chat template."""
-Prompt: TypeAlias = "Plain | Chat"
+Chat: TypeAlias = "tuple[list[list[tuple[str, Any]]], list[tuple[str, Any]], str | None, str]"
+"""``(messages, variables, template, "prompt" | "message" | "content")``: how it ends. Messages and variables are lists of
+``(key, value)``; a content is a list of segments, and every other value what JSON knows."""
+Prompt: TypeAlias = "Plain | tuple[Literal['chat'], Chat]"
 
 Usage: TypeAlias = tuple[int, int, int, int, int, int, float, float]
 """``(prompt tokens, prompt vectors, emitted tokens, latent steps, positions, cached positions, seconds,

@@ -5,11 +5,11 @@ use crate::context::{Context, thinking};
 use crate::enter::{CancelFlag, enter, quick};
 use crate::gradient::{self, ItemTuple, LossTuple, PyGradOptions, PyPrefix, Recording};
 use crate::hidden::Hidden;
-use crate::prompt::{PyPrompt, prompts};
+use crate::prompt::{PyChat, PyPrompt, prompts};
 use crate::results::{GenerationTuple, ScoreTuple, UsageTuple, generation, score, usage};
 use crate::stream::Stream;
 use densecore::generate::{GenerateOptions, Pooling, Prompt, Tap};
-use densecore::text::{Message, Special};
+use densecore::text::Special;
 use densecore::{Error, Limits, LoadOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -132,18 +132,34 @@ impl Model {
         self.inner.memory()
     }
 
-    fn tokenize(&self, py: Python<'_>, texts: Vec<String>, special: bool) -> PyResult<Vec<Vec<u32>>> {
+    /// What a plain prompt begins with, where the model's files say so.
+    #[getter]
+    fn bos_id(&self) -> Option<u32> {
+        self.inner.tokenizer().begin().first().copied()
+    }
+
+    /// The names of the chat templates.
+    #[getter]
+    fn chat_templates(&self) -> Vec<String> {
+        self.inner.templates().names().map(str::to_owned).collect()
+    }
+
+    fn tokenize(&self, py: Python<'_>, texts: Vec<String>, special: bool, bos: bool) -> PyResult<Vec<Vec<u32>>> {
         let special = if special { Special::Parse } else { Special::AsText };
-        enter(py, None, |_| texts.iter().map(|t| self.inner.tokenizer().encode(t, special)).collect())
+        let tokenizer = self.inner.tokenizer();
+        enter(py, None, |_| {
+            let before = if bos { tokenizer.begin() } else { &[] };
+            let whole = |text: &String| Ok([before, &tokenizer.encode(text, special)?].concat());
+            texts.iter().map(whole).collect()
+        })
     }
 
     fn detokenize(&self, py: Python<'_>, lists: Vec<Vec<u32>>, special: bool) -> PyResult<Vec<String>> {
         enter(py, None, |_| lists.iter().map(|ids| self.inner.detokenize(ids, special)).collect())
     }
 
-    fn render(&self, py: Python<'_>, messages: Vec<(String, String)>, add_generation_prompt: bool) -> PyResult<String> {
-        let messages: Vec<Message> = messages.into_iter().map(|(role, text)| Message::text(role, text)).collect();
-        enter(py, None, |cancel| self.inner.template()?.render(&messages, add_generation_prompt, cancel))
+    fn render(&self, py: Python<'_>, chat: PyChat) -> PyResult<String> {
+        enter(py, None, |cancel| self.inner.templates().choose(&chat.0)?.render_chat(&chat.0, cancel))
     }
 
     fn embed(&self, py: Python<'_>, batch: Vec<PyPrompt>) -> PyResult<Vec<Hidden>> {

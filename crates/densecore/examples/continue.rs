@@ -1,6 +1,7 @@
 //! Continues a text: `cargo run --release --example continue -- MODEL "Once upon a time"`.
 #![allow(clippy::print_stdout)]
-use densecore::generate::{GenerateOptions, Prompt, Segment, Turn};
+use densecore::generate::{GenerateOptions, Prompt, Segment};
+use densecore::text::Message;
 use densecore::{LoadOptions, Model};
 use std::time::Instant;
 
@@ -14,12 +15,8 @@ fn main() -> densecore::Result<()> {
     let start = Instant::now();
     let model = Model::load(std::path::Path::new(&path), &LoadOptions::default())?;
     println!("loaded {model:?} in {:.2} s", start.elapsed().as_secs_f64());
-    let segments = vec![Segment::Text(text)];
-    let prompt = if chat {
-        Prompt::Chat(vec![Turn { role: "user".into(), content: segments }])
-    } else {
-        Prompt::Plain(segments)
-    };
+    let prompt =
+        if chat { Prompt::chat(vec![Message::text("user", text)]) } else { Prompt::Plain(vec![Segment::Text(text)]) };
     let options = GenerateOptions { max_tokens: 100, ..GenerateOptions::default() };
     let answers = model.generate(&[prompt], &options, false, &mut |event| print!("{}", event.text))?;
     let usage = answers[0].usage;

@@ -58,7 +58,7 @@ impl Context {
     /// Reads more. A failed or cancelled call leaves the context as it was.
     pub fn extend(&mut self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<()> {
         let mut call = self.model.enter(1, cancel)?.together();
-        let rows = self.model.rows(prompt, raw, cancel)?;
+        let rows = self.model.more_rows(prompt, raw, cancel)?;
         self.model.check_room(self.cache.len(), rows.len(), 0)?;
         let mut history = self.history.clone();
         if let Some(history) = &mut history {
@@ -104,7 +104,7 @@ impl Context {
     fn next(&self, prompt: Option<&Prompt>, raw: bool, cancel: &Cancel) -> Result<(Cache, Rows)> {
         let mut cache = self.cache.clone();
         let rows = match prompt {
-            Some(prompt) => self.model.rows(prompt, raw, cancel)?,
+            Some(prompt) => self.model.more_rows(prompt, raw, cancel)?,
             None if !self.last.is_empty() => Rows::default(),
             // Truncated: the last position is computed again, for its state.
             None => match &self.history {

@@ -17,7 +17,7 @@ use crate::model::prefix::Prefixes;
 use crate::model::room::Room;
 use crate::pool::call::Call;
 use crate::pool::pass::Meeting;
-use crate::text::{ChatTemplate, Tokenizer, files};
+use crate::text::{Templates, Tokenizer, files};
 use crate::weights::{Role, Weights};
 use densecore_kernels::Pool;
 pub use densecore_kernels::attention::CacheFormat;
@@ -52,14 +52,10 @@ pub struct LoadOptions {
 /// Kept prefixes take no more than this by default (bytes): enough for tens of thousands of positions of a small model.
 const PREFIX_BYTES: u64 = 1 << 30;
 
-const NO_TEMPLATE: &str =
-    "this model has none; give the prompt as plain text or segments, in the form it was trained on";
-
 struct Inner {
     decoder: Arc<Decoder>,
     tokenizer: Tokenizer,
-    /// A broken template stops chats, not the rest of the model.
-    template: std::result::Result<ChatTemplate, String>,
+    templates: Templates,
     ends: Vec<u32>,
     fingerprint: Arc<str>,
     file_bytes: u64,
@@ -125,19 +121,15 @@ impl Model {
         let (decoder, text) = std::thread::scope(|scope| {
             let read = || -> Result<_> {
                 let tokenizer = files::tokenizer(&weights, &limits)?;
-                let template = match files::chat_template(&weights, &tokenizer, &limits) {
-                    Ok(found) => found.ok_or_else(|| NO_TEMPLATE.to_owned()),
-                    Err(Error::Template(why)) => Err(why),
-                    Err(error) => return Err(error),
-                };
-                Ok((tokenizer, template))
+                let templates = files::chat_templates(&weights, &tokenizer, &limits)?;
+                Ok((tokenizer, templates))
             };
             let text = std::thread::Builder::new().spawn_scoped(scope, read);
             let text = text.map_err(|error| Error::thread("reading the tokenizer", &error))?;
             let decoder = Decoder::load(Arc::clone(&weights), config, pool, format, options.exact);
             Ok((decoder, text.join().map_err(|_| Error::Internal("reading the tokenizer panicked".into()))))
         })?;
-        let (decoder, (tokenizer, template)) = (decoder?, text??);
+        let (decoder, (tokenizer, templates)) = (decoder?, text??);
         let decoder = Arc::new(decoder);
         let known = Arc::downgrade(&decoder);
         let to_come = Box::new(move || known.upgrade().map_or(0, |decoder| decoder.bytes_to_come() as u64));
@@ -161,16 +153,14 @@ impl Model {
             (geometry.room, geometry.prefixes) = (room, Prefixes::new(kept));
             geometry
         })?;
-        let mut ends: Vec<u32> = decoder.config.eos.iter().chain(tokenizer.eos()).copied().collect();
-        ends.sort_unstable();
-        ends.dedup();
+        let ends = files::ends(&weights, &tokenizer, &decoder.config)?;
         let forms = {
             let (tokenizer, vocab, ends) = (tokenizer.clone(), decoder.config.vocab, ends.clone());
             Forms::new(limits.forms, Box::new(move || Grammars::new(&tokenizer, vocab, &ends)))
         };
         Ok(Self(Arc::new(Inner {
             tokenizer,
-            template,
+            templates,
             ends,
             fingerprint: weights.fingerprint().into(),
             file_bytes: weights.file_bytes(),
@@ -206,9 +196,9 @@ impl Model {
         &self.0.tokenizer
     }
 
-    /// The chat template; an error if the model has none.
-    pub fn template(&self) -> Result<&ChatTemplate> {
-        self.0.template.as_ref().map_err(|why| Error::Template(why.clone()))
+    /// The chat templates.
+    pub fn templates(&self) -> &Templates {
+        &self.0.templates
     }
 
     /// Tokens that end an answer.

@@ -93,7 +93,7 @@ fn refused(detail: impl std::fmt::Display) -> Error {
 impl Grammars {
     /// For a vocabulary of `vocab` rows; `ends` are the tokens that end an answer, the first of them the usual one.
     pub fn new(tokenizer: &Tokenizer, vocab: usize, ends: &[u32]) -> Result<Self> {
-        let usual = tokenizer.eos().first().or(ends.first()).copied();
+        let usual = tokenizer.eos().iter().find(|id| ends.contains(id)).or(ends.first()).copied();
         let Some(end) = usual else { return Err(Error::State("a form needs a model with an end token".into())) };
         let words: Vec<Vec<u8>> = (0..vocab as u32)
             .map(|id| {

@@ -17,12 +17,12 @@ mod trail;
 pub mod usage;
 pub mod writer;
 
-pub use answer::Generation;
 pub use crate::cancel::{self, Cancel};
+pub use answer::Generation;
 pub use grammar::Grammar;
 pub use options::GenerateOptions;
 pub use penalties::Penalties;
-pub use prompt::{Prompt, Segment, Turn};
+pub use prompt::{Prompt, Segment};
 pub use sampler::Sampling;
 pub use score::Score;
 pub use states::{Pooling, Readout, Tap};

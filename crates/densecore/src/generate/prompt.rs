@@ -5,7 +5,7 @@ use super::step::Sequence;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
-use crate::text::{Encoded, Message, Piece, Special};
+use crate::text::{Chat, Encoded, Ending, Message, Special};
 use crate::vertex::Model;
 
 /// A part of a prompt.
@@ -19,39 +19,33 @@ pub enum Segment {
     Vectors(Hidden),
 }
 
-/// One turn of a conversation.
-#[derive(Debug, Clone)]
-pub struct Turn {
-    /// "system", "user", "assistant", or what else the template knows.
-    pub role: String,
-    /// Its parts.
-    pub content: Vec<Segment>,
-}
-
 /// What a call starts from.
 #[derive(Debug, Clone)]
 pub enum Prompt {
-    /// Taken as it stands.
+    /// Taken as it stands. One that begins with text gets the begin token before it, where the model's files say so.
     Plain(Vec<Segment>),
-    /// Put through the model's chat template.
-    Chat(Vec<Turn>),
+    /// Put through the model's chat template, which writes a begin token itself; the segments are what its slots stand for.
+    Chat(Box<Chat>, Vec<Segment>),
 }
 
 impl Prompt {
-    fn segments(&self) -> impl Iterator<Item = &Segment> {
-        let (plain, turns): (&[Segment], &[Turn]) = match self {
-            Self::Plain(segments) => (segments, &[]),
-            Self::Chat(turns) => (&[], turns),
-        };
-        plain.iter().chain(turns.iter().flat_map(|turn| &turn.content))
+    /// A chat of text alone.
+    pub fn chat(messages: Vec<Message>) -> Self {
+        Self::Chat(Box::new(Chat::of(messages, Ending::Prompt)), Vec::new())
+    }
+}
+
+impl Prompt {
+    fn segments(&self) -> &[Segment] {
+        match self {
+            Self::Plain(segments) | Self::Chat(_, segments) => segments,
+        }
     }
 
-    fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
-        let (plain, turns): (&mut [Segment], &mut [Turn]) = match self {
-            Self::Plain(segments) => (segments, &mut []),
-            Self::Chat(turns) => (&mut [], turns),
-        };
-        plain.iter_mut().chain(turns.iter_mut().flat_map(|turn| &mut turn.content))
+    fn segments_mut(&mut self) -> &mut [Segment] {
+        match self {
+            Self::Plain(segments) | Self::Chat(_, segments) => segments,
+        }
     }
 
     /// Copies the prompts' vectors into memory that nobody else can write, for work that begins later.
@@ -67,7 +61,9 @@ impl Prompt {
 }
 
 fn vectors(prompts: &[Prompt]) -> impl Iterator<Item = &Hidden> {
-    let one = |segment| if let Segment::Vectors(vectors) = segment { Some(vectors) } else { None };
+    fn one(segment: &Segment) -> Option<&Hidden> {
+        if let Segment::Vectors(vectors) = segment { Some(vectors) } else { None }
+    }
     prompts.iter().flat_map(Prompt::segments).filter_map(one)
 }
 
@@ -99,15 +95,34 @@ impl Model {
         Ok(())
     }
 
-    /// Tokenizes and checks a prompt.
+    /// Tokenizes and checks a prompt that nothing comes before.
     pub(crate) fn rows(&self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<Rows> {
         require_copies(vectors(std::slice::from_ref(prompt)))?;
         self.read(prompt, raw, cancel)
     }
 
+    /// Tokenizes and checks a prompt that goes on from others.
+    pub(crate) fn more_rows(&self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<Rows> {
+        require_copies(vectors(std::slice::from_ref(prompt)))?;
+        self.push_prompt(Rows::default(), prompt, raw, cancel)
+    }
+
     fn read(&self, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<Rows> {
+        let mut rows = Rows::default();
+        if let Prompt::Plain(segments) = prompt
+            && matches!(segments.first(), Some(Segment::Text(_)))
+        {
+            rows.append(&Rows::ids(self.tokenizer().begin().to_vec()));
+        }
+        self.push_prompt(rows, prompt, raw, cancel)
+    }
+
+    fn push_prompt(&self, mut rows: Rows, prompt: &Prompt, raw: bool, cancel: &Cancel) -> Result<Rows> {
         let limits = self.limits();
-        let count = prompt.segments().count();
+        let count = match prompt {
+            Prompt::Plain(segments) => segments.len(),
+            Prompt::Chat(chat, slots) => chat.messages.len() + slots.len(),
+        };
         if count > limits.segments {
             return Err(Error::Limit {
                 what: "the number of prompt segments".into(),
@@ -116,14 +131,13 @@ impl Model {
                 remedy: "join neighbouring segments".into(),
             });
         }
-        let mut rows = Rows::default();
         match prompt {
             Prompt::Plain(segments) => {
                 for segment in segments {
                     self.push(&mut rows, segment, raw)?;
                 }
             }
-            Prompt::Chat(turns) => self.push_chat(&mut rows, turns, raw, cancel)?,
+            Prompt::Chat(chat, slots) => self.push_chat(&mut rows, chat, slots, raw, cancel)?,
         }
         if rows.len() == 0 {
             return Err(Error::Prompt(
@@ -148,29 +162,16 @@ impl Model {
         Ok(())
     }
 
-    fn push_chat(&self, rows: &mut Rows, turns: &[Turn], raw: bool, cancel: &Cancel) -> Result<()> {
-        let mut slots = Vec::new();
-        let messages: Vec<Message> = turns
-            .iter()
-            .map(|turn| Message {
-                role: turn.role.clone(),
-                content: turn
-                    .content
-                    .iter()
-                    .map(|segment| match segment {
-                        Segment::Text(text) => Piece::Text(text.clone()),
-                        other => {
-                            slots.push(other);
-                            Piece::Slot(slots.len() - 1)
-                        }
-                    })
-                    .collect(),
-            })
-            .collect();
-        for part in self.template()?.encode(self.tokenizer(), &messages, true, cancel)? {
+    fn push_chat(&self, rows: &mut Rows, chat: &Chat, slots: &[Segment], raw: bool, cancel: &Cancel) -> Result<()> {
+        for part in self.templates().choose(chat)?.encode_chat(self.tokenizer(), chat, cancel)? {
             match part {
                 Encoded::Ids(ids) => rows.append(&Rows::ids(ids)),
-                Encoded::Slot(i) => self.push(rows, slots[i], raw)?,
+                Encoded::Slot(slot) => {
+                    let segment = slots.get(slot);
+                    let missing =
+                        || Error::argument("slot", slot, format!("the chat comes with {} segments", slots.len()));
+                    self.push(rows, segment.ok_or_else(missing)?, raw)?;
+                }
             }
         }
         Ok(())

@@ -22,8 +22,8 @@ const CUTS: [&str; 4] = ["ByteLevel", "Split", "Digits", "Punctuation"];
 /// Normalizers that change how a text is written and not what it says.
 const NORMALIZERS: [&str; 4] = ["NFC", "NFD", "NFKC", "NFKD"];
 
-/// Encoder, vocabulary, begin id, end ids.
-type Loaded = (JsonEncoder, Table, Option<u32>, Vec<u32>);
+/// Encoder, vocabulary, what a text begins with, end ids.
+type Loaded = (JsonEncoder, Table, Vec<u32>, Vec<u32>);
 
 /// Reads the file and the `tokenizer_config.json` beside it.
 pub fn load(path: &Path, limits: &Limits) -> Result<Loaded> {
@@ -38,8 +38,9 @@ pub fn load(path: &Path, limits: &Limits) -> Result<Loaded> {
     encoder.with_truncation(None).map_err(|e| bad(e.to_string()))?;
     encoder.set_encode_special_tokens(true);
     let table = table(&encoder, limits)?;
-    let (bos, eos) = ends(&path.with_file_name("tokenizer_config.json"), &table, limits)?;
-    Ok((JsonEncoder(encoder), table, bos, eos))
+    let begin = begin(&encoder).map_err(|e| bad(e.to_string()))?;
+    let eos = ends(&path.with_file_name("tokenizer_config.json"), &table, limits)?;
+    Ok((JsonEncoder(encoder), table, begin, eos))
 }
 
 /// Refuses what would be encoded or decoded otherwise than promised.
@@ -134,19 +135,24 @@ fn table(encoder: &tokenizers::Tokenizer, limits: &Limits) -> Result<Table> {
     Table::new(tokens.into_iter())
 }
 
-/// Begin and end token of a `tokenizer_config.json`, if there is one, each a name or an object with a `content`.
-fn ends(path: &Path, table: &Table, limits: &Limits) -> Result<(Option<u32>, Vec<u32>)> {
-    let Some(bytes) = regular::read_if_there(path, limits.json_file)? else { return Ok((None, Vec::new())) };
+/// What the post-processor puts before a text. What it puts behind one is left out: a prompt is to be gone on with.
+/// `add_bos_token` of `tokenizer_config.json` says nothing beside it, for transformers either.
+fn begin(encoder: &tokenizers::Tokenizer) -> tokenizers::Result<Vec<u32>> {
+    let encoding = encoder.encode_fast("a", true)?;
+    let special = encoding.get_special_tokens_mask().iter().take_while(|is_special| **is_special == 1).count();
+    Ok(encoding.get_ids()[..special].to_vec())
+}
+
+/// The end token of a `tokenizer_config.json`: a name or an object with a `content`.
+fn ends(path: &Path, table: &Table, limits: &Limits) -> Result<Vec<u32>> {
+    let Some(bytes) = regular::read_if_there(path, limits.json_file)? else { return Ok(Vec::new()) };
     let config: Value = serde_json::from_slice(&bytes).map_err(|e| Error::Format {
         path: path.into(),
         format: "tokenizer_config.json",
         detail: e.to_string(),
     })?;
-    let id = |key: &str| {
-        let name = config[key].as_str().or_else(|| config[key]["content"].as_str())?;
-        table.find(name.as_bytes())
-    };
-    Ok((id("bos_token"), id("eos_token").into_iter().collect()))
+    let name = config["eos_token"].as_str().or_else(|| config["eos_token"]["content"].as_str());
+    Ok(name.and_then(|name| table.find(name.as_bytes())).into_iter().collect())
 }
 
 impl JsonEncoder {

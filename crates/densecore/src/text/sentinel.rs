@@ -1,7 +1,10 @@
 //! Stand-ins for what a template must pass through untouched: special tokens that a user only wrote about, and slots.
 
+use std::collections::HashMap;
+
+use super::chat::Piece;
 use super::special::Part;
-use super::template::{Piece, Rendered};
+use super::template::Rendered;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
@@ -14,8 +17,10 @@ const LAST: u32 = 0xF_FFFD;
 pub struct Marks {
     /// A character that nothing in the chat contains.
     mark: char,
-    /// What each number stands for.
-    meanings: Vec<Rendered>,
+    /// What each number stands for, and whether it must come through.
+    meanings: Vec<(Rendered, bool)>,
+    /// Numbers of special tokens outside of contents: equal texts stay equal, as templates compare names and ids.
+    shared: HashMap<u32, usize>,
 }
 
 impl Marks {
@@ -31,18 +36,22 @@ impl Marks {
         let mark = (FIRST..=LAST).filter_map(char::from_u32).find(|c| !used.contains(c));
         let mark =
             mark.ok_or_else(|| Error::Template("the chat uses all private-use characters; remove some".into()))?;
-        Ok(Self { mark, meanings: Vec::new() })
+        Ok(Self { mark, meanings: Vec::new(), shared: HashMap::new() })
     }
 
-    fn stand_in(&mut self, meaning: Rendered, out: &mut String) {
-        out.push(self.mark);
-        out.push_str(&self.meanings.len().to_string());
-        out.push(self.mark);
-        self.meanings.push(meaning);
+    fn number(&mut self, meaning: Rendered, must_come: bool) -> usize {
+        self.meanings.push((meaning, must_come));
+        self.meanings.len() - 1
     }
 
-    /// A content as the template gets it.
-    pub fn content(&mut self, tokenizer: &Tokenizer, pieces: &[Piece]) -> String {
+    fn stand_in(&self, number: usize, out: &mut String) {
+        out.push(self.mark);
+        out.push_str(&number.to_string());
+        out.push(self.mark);
+    }
+
+    /// A text as the template gets it. What is in a content must come through; other values a template may leave out.
+    pub fn text(&mut self, tokenizer: &Tokenizer, pieces: &[Piece], is_content: bool) -> String {
         let mut out = String::new();
         // Neighbouring texts are one text: a special token's name may be spread over them.
         let mut text = String::new();
@@ -50,33 +59,43 @@ impl Marks {
             match piece {
                 Piece::Text(part) => text.push_str(part),
                 Piece::Slot(slot) => {
-                    self.text(tokenizer, &text, &mut out);
+                    self.plain(tokenizer, &text, is_content, &mut out);
                     text.clear();
-                    self.stand_in(Rendered::Slot(*slot), &mut out);
+                    let number = self.number(Rendered::Slot(*slot), true);
+                    self.stand_in(number, &mut out);
                 }
             }
         }
-        self.text(tokenizer, &text, &mut out);
+        self.plain(tokenizer, &text, is_content, &mut out);
         out
     }
 
-    fn text(&mut self, tokenizer: &Tokenizer, text: &str, out: &mut String) {
+    fn plain(&mut self, tokenizer: &Tokenizer, text: &str, is_content: bool, out: &mut String) {
         tokenizer.split_special(text, |part| match part {
             Part::Text(part) => out.push_str(part),
             // User-defined tokens are found in any text; a template may look for them (`</think>`), so they stay.
             Part::Token(id) => match tokenizer.name(id) {
                 name if tokenizer.is_special(id) => {
-                    self.stand_in(Rendered::Literal(name.into()), out);
+                    let literal = Rendered::Literal(name.into());
+                    let number = match self.shared.get(&id).filter(|_| !is_content) {
+                        Some(number) => *number,
+                        None => self.number(literal, is_content),
+                    };
+                    if !is_content {
+                        self.shared.insert(id, number);
+                    }
+                    self.stand_in(number, out);
                 }
                 name => out.push_str(name),
             },
         });
     }
 
-    /// Takes a rendered text apart. Every stand-in must have come through.
+    /// Takes a rendered text apart. Every stand-in of a content must have come through.
     pub fn split(&self, rendered: &str) -> Result<Vec<Rendered>> {
         let mut parts = Vec::new();
-        let mut seen = vec![false; self.meanings.len()];
+        let mut left_out: Vec<bool> = self.meanings.iter().map(|(_, must_come)| *must_come).collect();
+        let mut slots = std::collections::HashSet::new();
         // Between marks lie, by turns, text and numbers.
         for (turn, part) in rendered.split(self.mark).enumerate() {
             if turn.is_multiple_of(2) {
@@ -86,25 +105,34 @@ impl Marks {
                 continue;
             }
             let number = part.parse().ok().filter(|number: &usize| number.to_string() == part);
-            let Some((number, meaning)) = number.and_then(|number| Some((number, self.meanings.get(number)?))) else {
+            let Some((number, (meaning, _))) = number.and_then(|number| Some((number, self.meanings.get(number)?)))
+            else {
                 return Err(self.altered());
             };
-            if seen[number] && matches!(meaning, Rendered::Slot(_)) {
+            if matches!(meaning, Rendered::Slot(_)) && !slots.insert(number) {
                 return Err(Error::Template(
                     "the template writes a content with ids or vectors in it twice; give the prompt as a list of segments instead".into(),
                 ));
             }
-            seen[number] = true;
+            left_out[number] = false;
             parts.push(meaning.clone());
         }
-        if !rendered.matches(self.mark).count().is_multiple_of(2) || seen.contains(&false) {
+        if !rendered.matches(self.mark).count().is_multiple_of(2)
+            || left_out.contains(&true)
+            || rendered.contains(&self.escaped())
+        {
             return Err(self.altered());
         }
         Ok(parts)
     }
 
+    /// The mark as JSON of ASCII alone writes it: one that went through there is no mark any more.
+    fn escaped(&self) -> String {
+        self.mark.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    }
+
     fn altered(&self) -> Error {
-        let what = self.meanings.iter().find_map(|meaning| match meaning {
+        let what = self.meanings.iter().find_map(|(meaning, _)| match meaning {
             Rendered::Literal(name) => Some(format!("the text {name:?}")),
             _ => None,
         });

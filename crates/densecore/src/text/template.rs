@@ -10,12 +10,15 @@ use std::time::Duration;
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
+use super::chat::{Chat, Ending, Message, Piece};
 use super::guard::{compile, prepare};
 use super::meter::Meter;
+use super::reads::{self, Reads};
 use super::sentinel::Marks;
 use super::special::Part;
 use super::template_run::on_own_stack;
 use super::tokenizer::{Special, Tokenizer};
+use super::view::View;
 use super::{template_functions, template_operators};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -24,37 +27,12 @@ use crate::limits::Limits;
 /// Frames of macros and recursive loops within each other.
 const RECURSION: usize = 100;
 
-/// Part of a message's content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// Text.
-    Text(String),
-    /// Something that is no text (ids or vectors), numbered by the caller.
-    Slot(usize),
-}
-
-/// One message of a chat.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: Vec<Piece>,
-}
-
-impl Message {
-    /// A message of plain text.
-    pub fn text(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: vec![Piece::Text(content.into())] }
-    }
-}
-
 /// Part of a rendered chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rendered {
-    /// Written by the template, or content without special tokens; special tokens in it count.
+    /// Written by the template, or text of the caller without special tokens; special tokens in it count.
     Template(String),
-    /// The name of a special token inside a content: plain text.
+    /// The name of a special token inside a text of the caller: plain text.
     Literal(String),
     /// A slot of the caller.
     Slot(usize),
@@ -75,6 +53,7 @@ pub struct ChatTemplate {
     source: String,
     /// The source as it is compiled.
     prepared: String,
+    reads: Reads,
     bos: Option<String>,
     eos: Option<String>,
     output: usize,
@@ -95,13 +74,13 @@ impl ChatTemplate {
         }
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
         let meter = Meter::new(limits.template_output, limits.template_time);
-        let prepared = on_own_stack(&meter, &Cancel::default(), || {
+        let (prepared, reads) = on_own_stack(&meter, &Cancel::default(), || {
             let prepared = prepare(&source)?;
             compile(&prepared)?;
-            Ok(prepared)
+            Ok((prepared, Reads::of(&source)?))
         })?;
         let (output, fuel, time) = (limits.template_output, limits.template_fuel, limits.template_time);
-        Ok(Self { source, prepared, bos, eos, output, fuel, time })
+        Ok(Self { source, prepared, reads, bos, eos, output, fuel, time })
     }
 
     /// The template as the model file holds it, line ends normalised.
@@ -109,56 +88,45 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The prompt as text, exactly as transformers renders it. Messages must hold text only.
+    /// Messages alone as text, exactly as transformers renders them. They must hold text only.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, cancel: &Cancel) -> Result<String> {
-        let mut plain = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            let mut content = String::new();
-            for piece in &message.content {
-                match piece {
-                    Piece::Text(text) => content.push_str(text),
-                    Piece::Slot(_) => {
-                        return Err(Error::Template(format!(
-                            "message {index} holds a segment that is no text; a chat with ids or vectors has token ids but no text: encode it instead"
-                        )));
-                    }
-                }
-            }
-            plain.push((message.role.as_str(), content));
-        }
-        self.run(&plain, add_generation_prompt, cancel)
+        self.render_chat(&Chat::of(messages.to_vec(), ending(add_generation_prompt)), cancel)
     }
 
-    /// The prompt in parts: text of the template, special tokens that a content only talks about, and slots.
-    pub fn parts(
-        &self,
-        tokenizer: &Tokenizer,
-        messages: &[Message],
-        add_generation_prompt: bool,
-        cancel: &Cancel,
-    ) -> Result<Vec<Rendered>> {
-        let mut marks = Marks::new(self.words().chain(messages.iter().flat_map(|message| {
-            let texts = message.content.iter().filter_map(|piece| match piece {
-                Piece::Text(text) => Some(text.as_str()),
-                Piece::Slot(_) => None,
-            });
-            texts.chain([message.role.as_str()])
-        })))?;
-        let mut plain = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            if holds_special(tokenizer, &message.role) {
+    /// A chat as text, exactly as transformers renders it. It must hold text only.
+    pub fn render_chat(&self, chat: &Chat, cancel: &Cancel) -> Result<String> {
+        let view = View::new(chat, &mut |pieces, _| {
+            let text = |piece: &Piece| {
+                match piece {
+                Piece::Text(text) => Ok(text.clone()),
+                Piece::Slot(_) => Err(Error::Template(
+                    "a message holds a segment that is no text; a chat with ids or vectors has token ids but no text: encode it instead".into(),
+                )),
+            }
+            };
+            pieces.iter().map(text).collect()
+        })?;
+        view.cut(self.run(chat, &view, cancel)?)
+    }
+
+    /// The prompt in parts: text of the template, special tokens that the caller only talks about, and slots.
+    pub fn parts(&self, tokenizer: &Tokenizer, chat: &Chat, cancel: &Cancel) -> Result<Vec<Rendered>> {
+        let texts = chat.texts();
+        let mut marks = Marks::new(self.words().chain(texts.iter().copied()))?;
+        for (place, message) in chat.messages.iter().enumerate() {
+            let mut words = message.0.iter().map(|(key, _)| key.clone()).chain([message.role()]);
+            if let Some(word) = words.find(|word| holds_special(tokenizer, word)) {
                 return Err(Error::Template(format!(
-                    "the role of message {index} is {:?}, which holds a special token; use system, user or assistant",
-                    message.role
+                    "the role or a key of message {place} is {word:?}, which holds a special token; use system, user or assistant"
                 )));
             }
-            plain.push((message.role.as_str(), marks.content(tokenizer, &message.content)));
         }
-        let rendered = self.run(&plain, add_generation_prompt, cancel)?;
+        let view = View::new(chat, &mut |pieces, is_content| Ok(marks.text(tokenizer, pieces, is_content)))?;
+        let rendered = view.cut(self.run(chat, &view, cancel)?)?;
         marks.split(&rendered)
     }
 
-    /// The prompt as token ids and slots. Text that holds no special tokens gives the ids that the rendered text has.
+    /// Messages alone as token ids and slots.
     pub fn encode(
         &self,
         tokenizer: &Tokenizer,
@@ -166,6 +134,11 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         cancel: &Cancel,
     ) -> Result<Vec<Encoded>> {
+        self.encode_chat(tokenizer, &Chat::of(messages.to_vec(), ending(add_generation_prompt)), cancel)
+    }
+
+    /// A chat as token ids and slots. Text that holds no special tokens gives the ids that the rendered text has.
+    pub fn encode_chat(&self, tokenizer: &Tokenizer, chat: &Chat, cancel: &Cancel) -> Result<Vec<Encoded>> {
         let mut encoded = Vec::new();
         let mut ids = Vec::new();
         // Text on both sides of a literal is encoded together with it, as one text.
@@ -175,7 +148,7 @@ impl ChatTemplate {
             text.clear();
             Ok(())
         };
-        for part in self.parts(tokenizer, messages, add_generation_prompt, cancel)? {
+        for part in self.parts(tokenizer, chat, cancel)? {
             match part {
                 Rendered::Literal(literal) => text.push_str(&literal),
                 Rendered::Template(template) => {
@@ -212,8 +185,9 @@ impl ChatTemplate {
         [Some(self.source.as_str()), self.bos.as_deref(), self.eos.as_deref()].into_iter().flatten()
     }
 
-    fn run(&self, messages: &[(&str, String)], add_generation_prompt: bool, cancel: &Cancel) -> Result<String> {
-        let given: usize = messages.iter().map(|(role, content)| role.len() + content.len()).sum();
+    fn run(&self, chat: &Chat, view: &View, cancel: &Cancel) -> Result<String> {
+        self.reads.check(chat)?;
+        let given: usize = chat.texts().iter().map(|text| text.len()).sum();
         if given > self.output {
             return Err(Error::Limit {
                 what: "the text of all messages in bytes".into(),
@@ -222,46 +196,39 @@ impl ChatTemplate {
                 remedy: "shorten the chat, or give the prompt as text or ids".into(),
             });
         }
-        let meter = Arc::new(Meter::new(self.output, self.time));
-        let text = on_own_stack(&meter, cancel, || self.evaluate(messages, add_generation_prompt, &meter))?;
-        if text.len() > self.output {
+        let rendered = self.text(view, cancel)?;
+        if rendered.len() > self.output {
             return Err(Error::Template(format!(
                 "it writes {} bytes, over the cap of {}; shorten the chat, or give the prompt as text instead",
-                text.len(),
+                rendered.len(),
                 self.output
             )));
         }
-        Ok(text)
+        for (place, role, key) in reads::doubtful(chat) {
+            // Mentioned, but without any effect on this chat: it would be dropped.
+            let other = view.without(chat, &role, key);
+            if self.text(&other, cancel).is_ok_and(|text| text == rendered) {
+                return Err(reads::unused(chat, place, key));
+            }
+        }
+        Ok(rendered)
     }
 
-    fn evaluate(
-        &self,
-        messages: &[(&str, String)],
-        add_generation_prompt: bool,
-        meter: &Arc<Meter>,
-    ) -> std::result::Result<String, minijinja::Error> {
+    fn text(&self, view: &View, cancel: &Cancel) -> Result<String> {
+        let meter = Arc::new(Meter::new(self.output, self.time));
+        on_own_stack(&meter, cancel, || self.evaluate(view, &meter))
+    }
+
+    fn evaluate(&self, view: &View, meter: &Arc<Meter>) -> std::result::Result<String, minijinja::Error> {
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_recursion_limit(RECURSION);
         environment.set_fuel(Some(self.fuel));
         template_functions::install(&mut environment, meter);
         template_operators::install(&mut environment, meter);
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|(role, content)| {
-                [("role", Value::from(*role)), ("content", Value::from(content.as_str()))].into_iter().collect()
-            })
-            .collect();
         let named = [("bos_token", &self.bos), ("eos_token", &self.eos)];
-        let context: Value = [
-            ("messages", Value::from(messages)),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-        ]
-        .into_iter()
-        .chain(named.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?)))))
-        .collect();
+        let named = named.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?))));
+        let context = view.context(named);
         let instructions = compile(&self.prepared)?;
         let mut text = String::new();
         let mut output = make_string_output(&mut text);
@@ -269,6 +236,10 @@ impl ChatTemplate {
         drop(output);
         Ok(text)
     }
+}
+
+fn ending(add_generation_prompt: bool) -> Ending {
+    if add_generation_prompt { Ending::Prompt } else { Ending::Message }
 }
 
 fn holds_special(tokenizer: &Tokenizer, text: &str) -> bool {

@@ -33,8 +33,10 @@ pub struct Vocabulary<'a> {
     pub merges: Vec<&'a str>,
     /// Name of the pre-tokenizer.
     pub pre: &'a str,
-    /// Id that begins a text, where the model has one.
+    /// The file's begin token.
     pub bos: Option<u32>,
+    /// Whether texts begin with it; by default as the family does.
+    pub add_bos: Option<bool>,
     /// Ids that end an answer.
     pub eos: Vec<u32>,
 }
@@ -52,8 +54,11 @@ struct Inner {
     /// Found where special tokens are parsed: control, unknown and user-defined tokens.
     parsed: Specials,
     listed: Vec<u32>,
+    /// Those the files name, then those known by their names.
     eos: Vec<u32>,
-    bos: Option<u32>,
+    named_eos: usize,
+    /// What a text begins with: the begin token, where the model's files say so.
+    begin: Vec<u32>,
     /// Longest text of one call, in bytes.
     longest: usize,
 }
@@ -125,8 +130,11 @@ impl Tokenizer {
                 table.set_control(id);
             }
         }
+        // Families whose whole words win over merges begin every text with that token unless the file says otherwise.
+        let adds = vocabulary.add_bos.unwrap_or(pre.whole_words);
+        let begin = vocabulary.bos.filter(|_| adds).into_iter().collect();
         let encoder = Encoder::Merges { merges, pre };
-        Self::assemble(table, encoder, vocabulary.bos, &vocabulary.eos, limits)
+        Self::assemble(table, encoder, begin, &vocabulary.eos, limits)
     }
 
     /// Reads the tokenizer from the metadata of a GGUF file.
@@ -154,21 +162,23 @@ impl Tokenizer {
             merges: file.meta_str_array("tokenizer.ggml.merges")?.collect(),
             pre,
             bos: id("tokenizer.ggml.bos_token_id")?,
+            add_bos: file.meta_bool("tokenizer.ggml.add_bos_token")?,
             eos,
         };
         Self::from_vocabulary(&vocabulary, limits)
     }
 
-    /// Reads a `tokenizer.json`; a `tokenizer_config.json` beside it names the begin and end tokens.
+    /// Reads a `tokenizer.json`, whose post-processor says what texts begin with; a `tokenizer_config.json` beside it names
+    /// the end token.
     pub fn from_json(path: &Path, limits: &Limits) -> Result<Self> {
-        let (encoder, table, bos, eos) = super::json::load(path, limits)?;
-        Self::assemble(table, Encoder::Json(Box::new(encoder)), bos, &eos, limits)
+        let (encoder, table, begin, eos) = super::json::load(path, limits)?;
+        Self::assemble(table, Encoder::Json(Box::new(encoder)), begin, &eos, limits)
     }
 
-    fn assemble(table: Table, encoder: Encoder, bos: Option<u32>, eos: &[u32], limits: &Limits) -> Result<Self> {
+    fn assemble(table: Table, encoder: Encoder, begin: Vec<u32>, eos: &[u32], limits: &Limits) -> Result<Self> {
         check_count(table.len(), limits)?;
         let count = table.len() as u32;
-        for id in bos.iter().chain(eos) {
+        for id in begin.iter().chain(eos) {
             if *id >= count {
                 return Err(Error::Tokenizer(format!(
                     "the file names special token {id} but holds {count} tokens; fetch it again"
@@ -182,9 +192,11 @@ impl Tokenizer {
         let mut ends = Vec::new();
         let named = ENDS.iter().filter_map(|name| table.find(name.as_bytes()));
         let named = named.filter(|id| table.kind(*id) == Some(Kind::Control));
-        for id in eos.iter().copied().chain(named) {
+        let mut named_eos = 0;
+        for (place, id) in eos.iter().copied().chain(named).enumerate() {
             if !ends.contains(&id) {
                 ends.push(id);
+                named_eos += usize::from(place < eos.len());
             }
         }
         let listed: Vec<u32> = of_kind(&[Kind::Control, Kind::Unknown, Kind::UserDefined]).collect();
@@ -197,7 +209,17 @@ impl Tokenizer {
             Encoder::Merges { .. } => Specials::new(&table, listed.iter().copied()),
             Encoder::Json(_) => Specials::new(&table, of_kind(&[Kind::Control, Kind::Unknown])),
         };
-        Ok(Self(Arc::new(Inner { always, parsed, listed, eos: ends, bos, longest: limits.text, table, encoder })))
+        Ok(Self(Arc::new(Inner {
+            always,
+            parsed,
+            listed,
+            eos: ends,
+            named_eos,
+            begin,
+            longest: limits.text,
+            table,
+            encoder,
+        })))
     }
 
     /// The ids of a text, without a begin token.
@@ -292,9 +314,14 @@ impl Tokenizer {
         &self.0.eos
     }
 
-    /// The id that begins a text, where the model has one.
-    pub fn bos(&self) -> Option<u32> {
-        self.0.bos
+    /// Those of them that the model's files name.
+    pub(super) fn named_eos(&self) -> &[u32] {
+        &self.0.eos[..self.0.named_eos]
+    }
+
+    /// What a text of its own begins with: the begin token where the model's files say so, else nothing.
+    pub fn begin(&self) -> &[u32] {
+        &self.0.begin
     }
 
     /// Decodes a stream of ids, leaving special tokens out.
