@@ -56,7 +56,7 @@ fn read(path: &Path, cap: u64) -> Result<Option<String>> {
             what: format!("{}", path.display()),
             value: size,
             cap,
-            remedy: "raise the cap in Limits if the file is trusted".into(),
+            remedy: "no genuine file comes near it: download it again from its publisher".into(),
         });
     }
     std::fs::read_to_string(path).map(Some).map_err(|e| Error::io("reading", path, e))

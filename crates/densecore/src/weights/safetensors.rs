@@ -191,7 +191,7 @@ fn read_small(path: &Path, cap: u64) -> Result<Vec<u8>> {
             what: format!("the size of {}", path.display()),
             value: size,
             cap,
-            remedy: "it should be a small JSON file; raise the cap in Limits if it is trusted".into(),
+            remedy: "it should be a small JSON file: download it again from its publisher".into(),
         });
     }
     Ok(bytes)
