@@ -4,6 +4,7 @@
     python benches/compare.py --quick                  the floor in two or three minutes
     python benches/compare.py --groups batch shared    parts of it; `--groups` alone lists them
     python benches/compare.py --measures decode_1 prefill_512 --rounds 9
+    python benches/compare.py --against WHEEL --save   an earlier build of ours beside this one, and nobody else
 
 The sides live in processes of their own and take turns, A B, B A, so that a busy minute of the machine hits all of
 them. Before a measure llama.cpp's settings are tried, and its best are used. A table comes first; the last line is JSON
@@ -17,7 +18,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import functools
-import hashlib
 import json
 import signal
 import subprocess
@@ -28,11 +28,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benches import figures, rounds  # noqa: E402 - the checkout is found first
-from benches.measures import BY_NAME, FULL, GROUPS, LLAMA, PACKED, QUICK, SERVER, TORCH, Measure  # noqa: E402
+from benches import builds, figures, measures, rounds  # noqa: E402 - the checkout is found first
+from benches.measures import AGAINST, BY_NAME, FULL, GROUPS, LLAMA, PACKED, QUICK, SERVER, TORCH, Measure  # noqa: E402
 from tests.verify.record import machine, threads, versions  # noqa: E402
 
 PLACE = ROOT / "results" / "bench" / "compare.json"
+AGAINST_PLACE = PLACE.with_name("against.json")
 
 
 @functools.cache
@@ -46,8 +47,19 @@ def origin() -> dict[str, str]:
     import densecore._core as core
 
     changed = " with changes" if git("status", "--porcelain", "crates", "python") else ""
-    digest = hashlib.sha256(Path(str(core.__file__)).read_bytes()).hexdigest()[:16]
-    return {"commit": (git("rev-parse", "--short=12", "HEAD") or "unknown") + changed, "engine": digest}
+    commit = (git("rev-parse", "--short=12", "HEAD") or "unknown") + changed
+    return {"commit": commit, "engine": builds.digest(Path(str(core.__file__)))}
+
+
+def command(arguments: list[str]) -> str:
+    """The command of a record; of a place on this machine the name alone."""
+    told = [Path(each).name if Path(each).is_absolute() else each for each in arguments]
+    return " ".join(["python", "benches/compare.py", *told])
+
+
+def beside(options: argparse.Namespace) -> dict[str, Any]:
+    """What a record says about the other build, if one was measured."""
+    return {"earlier": options.build.facts()} if options.build else {}
 
 
 def earlier(place: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -60,7 +72,9 @@ def earlier(place: Path, options: argparse.Namespace) -> dict[str, dict[str, Any
     return {
         name: record
         for name, record in held.items()
-        if name in BY_NAME and {**record["machine"], "threads": record["threads"], "engine": record["engine"]} == same
+        if name in BY_NAME
+        and {**record["machine"], "threads": record["threads"], "engine": record["engine"]} == same
+        and record.get("earlier") == beside(options).get("earlier")
     }
 
 
@@ -110,7 +124,15 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=[LLAMA, SERVER, TORCH, PACKED], help="who stands beside us")
     parser.add_argument("--without-us", action="store_true", help="the peers alone, for their own figures")
     parser.add_argument("--settings", help='of llama-server, not tried but given: \'{"slots": 32, "unified": false}\'')
-    parser.add_argument("--save", nargs="?", type=Path, const=PLACE, help=f"write each measure ({PLACE.name})")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="BUILD",
+        help="an earlier build of ours in everybody's place: a wheel, or a folder",
+    )
+    parser.add_argument(
+        "--save", nargs="?", type=Path, const=Path(), help=f"write each measure ({PLACE.name}, {AGAINST_PLACE.name})"
+    )
     parser.add_argument("--resume", action="store_true", help="skip what the file of --save holds already")
     options = parser.parse_args()
     if options.groups == []:
@@ -119,19 +141,35 @@ def read_options() -> argparse.Namespace:
         raise SystemExit
     if options.groups and not options.measures:
         options.measures = [name for name in FULL if BY_NAME[name].group in options.groups]
-    options.measures = options.measures or (QUICK if options.quick else FULL)
+    options.measures = options.measures or (AGAINST if options.against else QUICK if options.quick else FULL)
     options.rounds = options.rounds or (2 if options.quick else 5)
+    if options.against and (options.peers or options.without_us):
+        parser.error("--against measures two builds of ours and nobody else; leave out --peers and --without-us")
     if options.peers is None:
-        options.peers = [LLAMA] if options.quick else [LLAMA, SERVER, TORCH, PACKED]
-    options.place = options.save or PLACE
-    options.path = rounds.catalogue(options.model)
+        options.peers = [] if options.against else [LLAMA] if options.quick else [LLAMA, SERVER, TORCH, PACKED]
+    usual = AGAINST_PLACE if options.against else PLACE
+    options.save = usual if options.save == Path() else options.save
+    options.place = options.save or usual
+    options.path, options.build = rounds.catalogue(options.model), None
     return options
 
 
 def main() -> int:
-    """Read the options, measure group by group, print."""
+    """Read the options; measure beside the peers, or beside another build while it lies unpacked."""
     options = read_options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exit, so that workers and servers end with us
+    if not options.against:
+        return run(options)
+    measures.against_a_build()
+    try:
+        with builds.opened(options.against) as options.build:
+            return run(options)
+    except builds.BuildUnusable as error:
+        raise SystemExit(f"--against: {error}") from None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure group by group and print; 1 where something is missing."""
     measured = earlier(options.place, options) if options.save or options.resume else {}
     names = [name for name in options.measures if not (options.resume and complete(name, measured, options))]
     missing: dict[str, str] = {}
@@ -148,11 +186,12 @@ def main() -> int:
             "model": path.name,
             "sha256": rounds.content(path),
             **origin(),
+            **beside(options),
             "threads": options.threads,
             "machine": machine(),
             "versions": versions("llama-cpp-python", "transformers", "torch", "gguf"),
             "date": dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-            "command": " ".join(["python", "benches/compare.py", *sys.argv[1:]]),
+            "command": command(sys.argv[1:]),
             "seconds": round(time.monotonic() - started),
         }
         rounds.tell(

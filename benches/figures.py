@@ -44,19 +44,28 @@ def compare(name: str, values: Values) -> list[dict[str, Any]]:
         if not ours or not peer:
             continue
         found = round(float(ratio(measure, statistics.median(ours), statistics.median(peer))), 3)
-        verdict = None if against.target is None else "holds" if found >= round(against.target, 3) else "short"
+        reach = interval(measure, ours, peer)
         rows.append({
             "key": key(measure, against),
             "ours": against.ours,
             "peer": against.peer,
             "pairs": min(len(ours), len(peer)),
             "ratio": found,
-            "interval_95": interval(measure, ours, peer),
+            "interval_95": reach,
+            "each_round": [round(float(ratio(measure, *pair)), 3) for pair in zip(ours, peer, strict=False)],
             "target": None if against.target is None else round(against.target, 3),
             "must": against.must,
-            "verdict": verdict,
+            "verdict": verdict(against, found, reach),
         })  # fmt: skip
     return rows
+
+
+def verdict(against: Against, found: float, reach: tuple[float, float] | None) -> str | None:
+    """Whether a target is reached; by the spread too, where that is agreed and there were rounds enough to know it."""
+    if against.target is None:
+        return None
+    level = against.spread and reach is not None and reach[1] >= 1.0
+    return "holds" if level or found >= round(against.target, 3) else "short"
 
 
 def medians(values: Values) -> Values:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benches import bandwidth, models, peers, server
-from benches.measures import BY_NAME, FILE, LLAMA, OURS, SERVER, SHARED, TRIED, Measure
+from benches.measures import BY_NAME, EARLIER, FILE, LLAMA, OURS, SERVER, SHARED, TRIED, Measure
 from tests.verify.record import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,11 +32,11 @@ class Worker:
     """One side in its process."""
 
     def __init__(self, side: str, path: Path, options: argparse.Namespace, group: str, context: int) -> None:
-        kept = "kept" if group == "batch" else "fresh"  # a batch goes on from prefixes that lie there
+        kept = "kept" if group in ("batch", "sampling") else "fresh"  # a batch goes on from prefixes that lie there
         command = [sys.executable, str(WORKER), "serve", side, str(path), str(options.threads), str(context), kept]
         self.side = side
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(side, group)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(side, group, options)
         )
         self.facts = self._answer()
 
@@ -64,10 +64,10 @@ class Worker:
         self.process.wait()
 
 
-def environment(side: str, group: str) -> dict[str, str]:
-    """Of a worker: what the group asks of both sides' instructions."""
-    made = dict(os.environ)
-    if group == "avx2" and side == OURS:
+def environment(side: str, group: str, options: argparse.Namespace) -> dict[str, str]:
+    """Of a side's process: the build it imports, and what the group asks of both sides' instructions."""
+    made: dict[str, str] = options.build.environment() if side == EARLIER else dict(os.environ)
+    if group == "avx2" and side.startswith(OURS):
         made["DENSECORE_TIER"] = "avx2"
     if group == "avx2" and side == LLAMA:
         made["PYTHONPATH"] = str(peers.narrow_package())
@@ -75,11 +75,12 @@ def environment(side: str, group: str) -> dict[str, str]:
     return made
 
 
-def fresh(side: str, what: str, path: Path, count: int) -> float:
+def fresh(side: str, what: str, options: argparse.Namespace) -> float:
     """Seconds to the first id, or peak MiB, of a process that does nothing else."""
-    command = [sys.executable, str(WORKER), what, side, str(path), str(count)]
+    command = [sys.executable, str(WORKER), what, side, str(options.path), str(options.threads)]
+    env = environment(side, "process", options)
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as child:
         assert child.stdout is not None
         line = child.stdout.readline().split()
         seconds = time.perf_counter() - started
@@ -227,10 +228,10 @@ def run_processes(names: list[str], options: argparse.Namespace, done: Any) -> N
         sides = chosen_sides(measure, options)
         if what == "first":  # one uncounted start puts the file and the libraries into the page cache
             for side in sides:
-                fresh(side, what, options.path, options.threads)
+                fresh(side, what, options)
 
         def value(side: str, _: int, what: str = what) -> float:
-            return fresh(side, what, options.path, options.threads) - (bare if what == "memory" else 0)
+            return fresh(side, what, options) - (bare if what == "memory" else 0)
 
         record: dict[str, Any] = {"values": in_turn(sides, options.rounds, measure, value)}
         if what == "memory":
@@ -260,8 +261,10 @@ def run_shared(names: list[str], options: argparse.Namespace, done: Any) -> None
             if side == SERVER:
                 answer = server.theirs(program, options.path, options.threads, SHARED, number, settings)
             else:
-                command = [sys.executable, str(SHARED_RUN), side, str(options.path), str(options.threads), str(number)]
-                ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+                how = OURS if side == EARLIER else side
+                command = [sys.executable, str(SHARED_RUN), how, str(options.path), str(options.threads), str(number)]
+                env = environment(side, "shared", options)
+                ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=False)
                 if ran.returncode:
                     raise SideFailed(f"{side} stopped with {ran.returncode}; its message is above")
                 answer = json.loads(ran.stdout)

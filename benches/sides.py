@@ -33,6 +33,8 @@ def texts(seed: int, rows: int, length: int) -> list[list[int]]:
 class DenseCore:
     """Prefill, decode and encode through the Python API."""
 
+    temperature = 1.0  # of `sample`
+
     def __init__(self, path: Path, threads: int, context: int, prefix_bytes: int | None = 0) -> None:
         import densecore
 
@@ -96,7 +98,14 @@ class DenseCore:
         seconds = time.perf_counter() - started
         return self._checked([made], tokens, seconds, tokens - 1)
 
-    def _batch(self, sequences: int, length: int, tokens: int, seed: int) -> Answer:
+    def sample(self, sequences: int, length: int, tokens: int, seed: int) -> Answer:
+        """Tokens of a batch, drawn from the whole vocabulary."""
+        return self._batch(sequences, length, tokens, seed, temperature=self.temperature, seed_of_draws=seed)
+
+    def _batch(
+        self, sequences: int, length: int, tokens: int, seed: int,
+        temperature: float = 0.0, seed_of_draws: int | None = None,
+    ) -> Answer:  # fmt: skip
         """The prompts but for their last id lie in kept blocks, so that every step is a step of the decode."""
         kept = [draw(1000 + row, length) for row in range(sequences)]
         if self.filled < sequences:
@@ -104,7 +113,9 @@ class DenseCore:
             self.filled = sequences
         prompts = [[self.ids([*ids, last])] for ids, last in zip(kept, draw(seed, sequences), strict=True)]
         started = time.perf_counter()
-        made = self.model.generate(prompts, max_tokens=tokens, ignore_eos=True)
+        made = self.model.generate(
+            prompts, max_tokens=tokens, ignore_eos=True, temperature=temperature, seed=seed_of_draws
+        )
         seconds = time.perf_counter() - started
         if any(one.usage.cached_positions != length for one in made):
             raise RuntimeError(f"{[one.usage.cached_positions for one in made]} of {length} positions were kept")
@@ -114,6 +125,12 @@ class DenseCore:
         if any(len(one.ids) != tokens for one in made):
             raise RuntimeError(f"a sequence ended before its {tokens} tokens")
         return {"seconds": seconds, "done": done}
+
+
+class Greedy(DenseCore):
+    """The same, taking the likeliest token where the other side draws."""
+
+    temperature = 0.0
 
 
 class LlamaCpp:
@@ -395,6 +412,8 @@ class Packed(Transformers):
 
 SIDES: dict[str, Any] = {
     "densecore": DenseCore,
+    "densecore earlier": DenseCore,
+    "densecore greedy": Greedy,
     "llama.cpp": LlamaCpp,
     "transformers": Transformers,
     "transformers packed": Packed,
@@ -410,7 +429,7 @@ def peak_mib() -> float:
 
 def serve(name: str, path: Path, threads: int, context: int, kept: bool) -> None:
     """Answer requests until the input ends; `kept` lets densecore keep prefixes."""
-    options = {"prefix_bytes": None} if kept and name == "densecore" else {}
+    options = {"prefix_bytes": None} if kept and name.startswith("densecore") else {}
     side = SIDES[name](path, threads, context, **options)
     print(json.dumps(side.facts()), flush=True)
     for line in sys.stdin:

@@ -123,10 +123,10 @@ def main() -> None:
     spoken = stream_an_answer(model)
     title(6, "What it cost", "result.usage")
     for name, usage in (("latent think", latent), ("streamed answer", spoken)):
-        rate = (usage.latent_steps + usage.emitted_tokens) / usage.seconds
         print(
-            f"   {name:16} prompt {usage.prompt_tokens:4}  latent {usage.latent_steps:4}  emitted {usage.emitted_tokens:4}"
-            f"  positions {usage.positions:4}  {usage.seconds:5.1f} s  {rate:5.1f} steps/s"
+            f"   {name:16} prompt {usage.prompt_tokens:4}  positions {usage.positions:4}  {usage.seconds:5.1f} s"
+            f"  latent {usage.latent_steps:4} ({usage.latent_steps / usage.seconds:4.1f}/s)"
+            f"  emitted {usage.emitted_tokens:4} ({usage.emitted_tokens / usage.seconds:4.1f}/s)"
         )
     print(f"   whole demo: {time.perf_counter() - started:.0f} s")
 

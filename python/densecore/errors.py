@@ -103,7 +103,11 @@ class InsufficientMemoryError(DenseCoreError, MemoryError):
 
 
 class LimitError(DenseCoreError, ValueError):
-    """A cap was reached."""
+    """Something is longer or larger than the engine takes.
+
+    The message says what, how large it is, what the cap is, and what to do. Caps of files and prompts are fixed; those of
+    the queue are ``queue`` and ``queue_seconds`` of :meth:`densecore.Model.load`.
+    """
 
 
 class OverloadedError(DenseCoreError, RuntimeError):

@@ -3,12 +3,13 @@
 import json
 import sys
 import textwrap
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benches import bandwidth, compare, figures, measures, peers, rounds, server
-from benches.measures import BY_NAME, FILE, LLAMA, OURS, TORCH
+from benches import bandwidth, builds, compare, figures, measures, peers, rounds, server
+from benches.measures import BY_NAME, EARLIER, FILE, GREEDY, LLAMA, OURS, TORCH
 
 
 def test_measures_of_a_group_share_one_model():
@@ -100,9 +101,9 @@ def test_only_results_of_this_engine_are_kept(tmp_path, monkeypatch):
     place = tmp_path / "compare.json"
     held = {"decode_1": mine, "decode_8": {**mine, "engine": "other"}, "prefill_512": {**mine, "threads": 1}}
     compare.write(place, {"measures": held})
-    assert list(compare.earlier(place, SimpleNamespace(threads=2))) == ["decode_1"]
+    assert list(compare.earlier(place, SimpleNamespace(threads=2, build=None))) == ["decode_1"]
     place.write_text("{")
-    assert compare.earlier(place, SimpleNamespace(threads=2)) == {}
+    assert compare.earlier(place, SimpleNamespace(threads=2, build=None)) == {}
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,105 @@ def test_only_what_is_whole_is_skipped(change, done):
     record = {"rounds": 5, "tried": [{}], "values": {OURS: [], LLAMA: []}, "model": "a", **change}
     assert compare.complete("decode_8", {"decode_8": record}, options) is done
     assert not compare.complete("decode_8", {}, options)
+
+
+@pytest.fixture
+def _one_build_against_another():
+    held = dict(BY_NAME)
+    measures.against_a_build()
+    yield
+    BY_NAME.update(held)
+
+
+@pytest.mark.usefixtures("_one_build_against_another")
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        ([98.0, 98.0, 98.0], "holds"),  # two percent behind
+        ([96.0, 96.0, 96.0], "short"),  # four, in every round
+        ([90.0, 104.0, 92.0], "holds"),  # eight, and ahead in a round: the spread leaves it open
+        ([90.0, 100.0], "short"),  # of two rounds no spread is known
+    ],
+)
+def test_another_build_may_be_ahead_by_three_percent_or_the_spread(ours, verdict):
+    row = figures.compare("decode_1", {OURS: ours, EARLIER: [100.0] * len(ours)})[0]
+    assert (row["peer"], row["target"], row["must"], row["verdict"]) == (EARLIER, 0.97, True, verdict)
+    assert row["each_round"] == [each / 100 for each in ours]
+
+
+@pytest.mark.usefixtures("_one_build_against_another")
+def test_against_a_build_nobody_else_is_measured():
+    options = SimpleNamespace(without_us=False, peers=[])
+    assert {tuple(rounds.chosen_sides(measure, options)) for measure in BY_NAME.values()} == {(OURS, EARLIER)}
+    calls = rounds.in_turn([OURS, EARLIER], 4, BY_NAME["decode_1"], lambda *_: 1.0)
+    assert {side: len(each) for side, each in calls.items()} == {OURS: 4, EARLIER: 4}
+
+
+def test_records_beside_another_build_are_of_that_build(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "origin", lambda: {"commit": "c", "engine": "e"})
+    build = builds.Build(tmp_path, "a.whl", "0123", "4567")
+    mine = {"machine": compare.machine(), "threads": 2, "engine": "e"}
+    held = {"decode_1": {**mine, "earlier": build.facts()}, "decode_8": mine}
+    compare.write(tmp_path / "against.json", {"measures": held})
+    for beside, found in ((build, "decode_1"), (None, "decode_8")):
+        options = SimpleNamespace(threads=2, build=beside)
+        assert list(compare.earlier(tmp_path / "against.json", options)) == [found]
+
+
+def test_a_command_names_no_place_of_this_machine(tmp_path):
+    told = compare.command(["--against", str(tmp_path / "a.whl"), "--rounds", "5"])
+    assert told == "python benches/compare.py --against a.whl --rounds 5"
+
+
+def _package(folder):
+    """A package whose engine is text by a library's name."""
+    (folder / "densecore").mkdir(parents=True)
+    (folder / "densecore" / "__init__.py").write_text("")
+    (folder / "densecore" / "_core.abi3.so").write_text("text")
+    return folder
+
+
+def test_a_build_that_is_none_says_so(tmp_path):
+    for name, content, told in (
+        ("absent.whl", None, "No such file"),
+        ("text.whl", b"text", "is no wheel"),
+        ("empty", "folder", "holds 0 libraries"),
+    ):
+        given = tmp_path / name
+        if content == "folder":
+            given.mkdir()
+        elif content is not None:
+            given.write_bytes(content)
+        with pytest.raises(builds.BuildUnusable, match=told), builds.opened(given):
+            pass
+    with (
+        pytest.raises(builds.BuildUnusable, match="cannot be imported here"),
+        builds.opened(_package(tmp_path / "broken")),
+    ):
+        pass
+
+
+def test_a_wheel_is_unpacked_and_comes_first(tmp_path):
+    """The engine of this very installation, packed as a wheel: a side's process imports it from there."""
+    import densecore._core as core
+
+    wheel = tmp_path / "old.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.writestr("densecore/__init__.py", "")
+        packed.write(core.__file__, "densecore/_core.abi3.so")
+    with builds.opened(wheel) as build:
+        assert build.folder.is_dir()
+        assert build.engine == builds.digest(build.folder / "densecore" / "_core.abi3.so")
+        env = rounds.environment(EARLIER, "qwen", SimpleNamespace(build=build))
+        assert env["PYTHONPATH"].startswith(str(build.folder))
+        ours = rounds.environment(OURS, "qwen", SimpleNamespace(build=build))
+        assert not ours.get("PYTHONPATH", "").startswith(str(build.folder))
+    assert not build.folder.exists()
+
+
+def test_sampling_stands_beside_greedy():
+    row = figures.compare("sampling_64", {OURS: [94.0] * 3, GREEDY: [100.0] * 3})[0]
+    assert (row["target"], row["must"], row["verdict"]) == (0.95, True, "short")
 
 
 def test_foreign_sources_are_not_compiled(tmp_path):

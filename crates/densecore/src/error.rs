@@ -138,7 +138,7 @@ pub enum Error {
         /// How to need less.
         remedy: String,
     },
-    /// A cap of [`crate::Limits`] was reached.
+    /// A cap of [`crate::Limits`] was reached. The remedy is one for callers who cannot move the cap, as from Python.
     #[error("{what} is {value}, over the cap of {cap}; {remedy}")]
     Limit {
         /// What is counted.

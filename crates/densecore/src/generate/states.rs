@@ -65,15 +65,25 @@ pub struct Readout {
 /// Positions whose logits are in memory at once.
 const LOGIT_ROWS: usize = 16;
 
+/// Positions of several prompts.
+fn count(rows: &[Rows]) -> usize {
+    rows.iter().fold(0, |sum, each| sum.saturating_add(each.len()))
+}
+
+/// Bytes of so many rows of `width` numbers.
+fn float_bytes(rows: usize, width: usize) -> u64 {
+    (rows as u64).saturating_mul(width as u64).saturating_mul(4)
+}
+
 impl Model {
     /// Token embeddings of a prompt's text and ids: vectors of the input space.
     pub fn embed(&self, prompts: &[Prompt], cancel: &Cancel) -> Result<Vec<Hidden>> {
         self.check_call(prompts.len())?;
         let width = self.config().width;
-        prompts
-            .iter()
-            .map(|prompt| {
-                let rows = self.rows(prompt, false, cancel)?;
+        let rows = self.all_rows(prompts, false, cancel)?;
+        self.require_vectors("the array of embeddings", count(&rows), "embed fewer or shorter prompts at once")?;
+        rows.iter()
+            .map(|rows| {
                 let mut out = vec![0.0; rows.len() * width];
                 rows.fill(&self.decoder().embedding, width, 0, &mut out)?;
                 Ok(self.hidden(out, Space::Input))
@@ -117,6 +127,9 @@ impl Model {
         let _span = tracing::info_span!("encode", prompts = rows.len(), layer).entered();
         let width = self.config().width;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
+        let kept = if pooling == Pooling::None { count(&rows) } else { rows.len() };
+        let remedy = "give fewer or shorter prompts at once, or keep one vector of each with pool=\"mean\" or \"last\"";
+        self.require_vectors("the array of hidden states", kept, remedy)?;
         let mut out: Vec<Vec<f32>> =
             rows.iter().map(|r| vec![0.0; if pooling == Pooling::None { r.len() * width } else { width }]).collect();
         let lengths: Vec<usize> = rows.iter().map(Rows::len).collect();
@@ -149,18 +162,19 @@ impl Model {
         Ok(out.into_iter().map(|data| self.hidden(data, space)).collect())
     }
 
+    /// Refuses vectors that the memory free now cannot hold, before the first of them is computed.
+    fn require_vectors(&self, what: &str, rows: usize, remedy: &str) -> Result<()> {
+        hardware::require(what, float_bytes(rows, self.config().width), remedy)
+    }
+
     /// Logits after every position, `(T, vocab)` for each prompt.
     pub fn logits(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Vec<f32>>> {
         let mut call = self.enter(prompts.len(), cancel)?;
         let rows = self.all_rows(prompts, raw, cancel)?;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
         let (width, vocab) = (self.config().width, self.config().vocab);
-        let total: usize = rows.iter().map(Rows::len).sum();
-        hardware::require(
-            "the logits",
-            (total * vocab * 4) as u64,
-            "score() keeps one number a token; or give shorter prompts",
-        )?;
+        let remedy = "score() keeps one number a token; or give shorter prompts";
+        hardware::require("the array of logits", float_bytes(count(&rows), vocab), remedy)?;
         let mut out: Vec<Vec<f32>> = rows.iter().map(|r| Vec::with_capacity(r.len() * vocab)).collect();
         let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| Sequence::passing(self.cache(), r)).collect();
         let (decoder, mut logits) = (self.decoder(), Vec::new());

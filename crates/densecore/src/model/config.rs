@@ -139,7 +139,8 @@ impl ModelConfig {
                     what: format!("the {what} ({field})"),
                     value: value as u64,
                     cap: cap as u64,
-                    remedy: "raise the cap in Limits if the file is trusted".into(),
+                    remedy: "no model that this engine runs comes near it: check the file, or load another model"
+                        .into(),
                 });
             }
         }
@@ -149,7 +150,7 @@ impl ModelConfig {
                 what: "the attention width (heads times head width)".into(),
                 value: self.q_width() as u64,
                 cap: limits.width as u64,
-                remedy: "raise the cap in Limits if the file is trusted".into(),
+                remedy: "no model that this engine runs comes near it: check the file, or load another model".into(),
             });
         }
         if !self.heads.is_multiple_of(self.kv_heads) {

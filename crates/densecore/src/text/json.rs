@@ -105,7 +105,8 @@ fn table(encoder: &tokenizers::Tokenizer, limits: &Limits) -> Result<Table> {
             what: "the largest token id".into(),
             value: count as u64 - 1,
             cap: limits.vocab as u64,
-            remedy: "raise Limits::vocab if the file is genuine".into(),
+            remedy: "no vocabulary that this engine runs comes near it: download the model again, or load another"
+                .into(),
         });
     }
     let mut tokens = vec![("", Kind::Unused); count];

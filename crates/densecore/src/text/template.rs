@@ -69,7 +69,7 @@ impl ChatTemplate {
                 what: "the chat template in bytes".into(),
                 value: source.len() as u64,
                 cap: limits.template_source as u64,
-                remedy: "raise Limits::template_source if the model is genuine, or give prompts as text".into(),
+                remedy: "write the prompt yourself and give it as text or ids; the rest of the model works".into(),
             });
         }
         let source = source.replace("\r\n", "\n").replace('\r', "\n");

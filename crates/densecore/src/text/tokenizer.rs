@@ -344,7 +344,8 @@ fn check_count(count: usize, limits: &Limits) -> Result<()> {
             what: "the vocabulary in tokens".into(),
             value: count as u64,
             cap: limits.vocab as u64,
-            remedy: "raise Limits::vocab if the file is genuine".into(),
+            remedy: "no vocabulary that this engine runs comes near it: download the model again, or load another"
+                .into(),
         });
     }
     Ok(())

@@ -80,7 +80,7 @@ impl<'a> Cursor<'a> {
                 what: format!("the length of {what} in {}", self.path.display()),
                 value: len,
                 cap,
-                remedy: "raise the cap in Limits if the file is trusted".into(),
+                remedy: "no genuine file comes near it: download it again from its publisher".into(),
             });
         }
         let range = self.skip(len, what)?;

@@ -248,7 +248,7 @@ fn bounded(what: &str, count: u64, cap: u64, least: u64, cursor: &Cursor<'_>) ->
             what: format!("the number of {what}"),
             value: count,
             cap,
-            remedy: "raise the cap in Limits if the file is trusted".into(),
+            remedy: "no genuine file comes near it: download it again from its publisher".into(),
         });
     }
     Ok(())

@@ -126,7 +126,7 @@ fn array(cursor: &mut Cursor<'_>, key: &str, limits: &Limits) -> Result<Array> {
             what: format!("the element count of {key:?}"),
             value: count,
             cap: limits.metadata_array,
-            remedy: "raise the cap in Limits if the file is trusted".into(),
+            remedy: "no genuine file comes near it: download it again from its publisher".into(),
         });
     }
     let start = cursor.at();
