@@ -66,8 +66,10 @@ impl Prompt {
 }
 
 fn vectors(prompts: &[Prompt]) -> impl Iterator<Item = &Hidden> {
-    let one = |segment| if let Segment::Vectors(vectors) = segment { Some(vectors) } else { None };
-    prompts.iter().flat_map(Prompt::segments).filter_map(one)
+    prompts.iter().flat_map(Prompt::segments).filter_map(|segment| match segment {
+        Segment::Vectors(vectors) => Some(vectors),
+        _ => None,
+    })
 }
 
 impl Model {
