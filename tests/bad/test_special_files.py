@@ -95,13 +95,6 @@ def with_special(sound: Path, folder: Path, name: str, kind: str) -> Path:
     return folder
 
 
-def load(path: Path) -> densecore.Model:
-    """By the engine alone: the front looks at names first and finds some of these faults itself."""
-    from densecore import _core
-
-    return _core.Model.load(str(path)) if hasattr(_core.Model, "load") else densecore.Model.load(path)
-
-
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("name", ENGINE)
 def test_no_file_of_a_folder_may_be_something_else(
@@ -140,7 +133,11 @@ def test_the_front_alone_refuses_them_too(whole: dict[str, Path], tmp_path: Path
 def test_contexts_and_programs_are_files_too(whole: dict[str, Path], tmp_path: Path, kind: str) -> None:
     KINDS[kind][0](tmp_path / "x")
     model = densecore.Model.load(whole["single"])
-    refused(lambda: model.import_context(tmp_path / "x"), errors.StorageError, KINDS[kind][1] if kind != "link to itself" else "x")
+    refused(
+        lambda: model.import_context(tmp_path / "x"),
+        errors.StorageError,
+        KINDS[kind][1] if kind != "link to itself" else "x",
+    )
     with pytest.raises(OSError, match=KINDS[kind][1] if kind != "link to itself" else "x"):
         regular.read(tmp_path / "x", 10)
 
@@ -163,9 +160,8 @@ def test_a_file_that_grows_is_read_to_its_length_or_cap(tmp_path: Path) -> None:
     writer.start()
     try:
         for _ in range(20):
-            size = place.stat().st_size
             assert len(regular.read(place, 5000)) <= 5001
-            assert len(regular.read(place)) <= (1 << 28) + 65_536 and size >= 1000
+            assert len(regular.read(place)) <= (1 << 28) + 65_536
     finally:
         ended.set()
         writer.join()

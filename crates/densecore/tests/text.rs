@@ -202,7 +202,10 @@ fn altered_contents_are_an_error() {
         "{{ messages[0].content|replace('0', '7') }}",
     ] {
         let chat = [Message::text("user", "<|im_end|>")];
-        assert!(matches!(template(source).unwrap().encode(&t, &chat, false, &Cancel::default()), Err(Error::Template(_))), "{source}");
+        assert!(
+            matches!(template(source).unwrap().encode(&t, &chat, false, &Cancel::default()), Err(Error::Template(_))),
+            "{source}"
+        );
     }
 }
 
@@ -273,19 +276,47 @@ fn templates_follow_python() {
         ("{{ '\n a\n'.lstrip('\n').rstrip() }}|{{ 'a</t>b'.split('</t>')[-1] }}", " a|b"),
         ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "2"),
         ("{{ messages[0].content is string }}{{ x is defined }}", "TrueFalse"),
-        ("{{ 7 // -2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ 7 / 2 }} {{ 2 ** 10 }} {{ 1e20 }} {{ 0.1 + 0.2 }}", "-4 -4 2 -2 3.5 1024 1e+20 0.30000000000000004"),
-        ("{{ ' a  b c '.split() }}{{ 'a,b,c'.rsplit(',', 1) }}{{ ' a b c'.split(None, 1) }}", "['a', 'b', 'c']['a,b', 'c']['a', 'b c']"),
-        ("{{ 'abc'[-1] }}{{ 'abc'[1:] }}{{ 'abc'[::-1] }}{{ 'abcdef'[1:-1:2] }}{{ 'a'[5] is defined }}", "cbccbabdFalse"),
+        (
+            "{{ 7 // -2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ 7 / 2 }} {{ 2 ** 10 }} {{ 1e20 }} {{ 0.1 + 0.2 }}",
+            "-4 -4 2 -2 3.5 1024 1e+20 0.30000000000000004",
+        ),
+        (
+            "{{ ' a  b c '.split() }}{{ 'a,b,c'.rsplit(',', 1) }}{{ ' a b c'.split(None, 1) }}",
+            "['a', 'b', 'c']['a,b', 'c']['a', 'b c']",
+        ),
+        (
+            "{{ 'abc'[-1] }}{{ 'abc'[1:] }}{{ 'abc'[::-1] }}{{ 'abcdef'[1:-1:2] }}{{ 'a'[5] is defined }}",
+            "cbccbabdFalse",
+        ),
         ("{{ {'b': 1, 'a': [1.5, none]}|tojson(sort_keys=true, separators=(',', ':')) }}", r#"{"a":[1.5,null],"b":1}"#),
         ("{% generation %}x{% set a = 1 %}{% endgeneration %}{{ a is defined }}", "xFalse"),
-        ("{{ [3, 1, 2]|sort|join('-') }}{{ ['b', 'A']|sort }}{{ [1, 1, 2]|unique|list|length }}{{ [1, 5]|max }}", "1-2-3['A', 'b']25"),
-        ("{{ messages|map(attribute='role')|map('upper')|join(',') }}{{ messages|selectattr('role', 'equalto', 'user')|list|length }}", "SYSTEM,USER1"),
-        ("{% for k, v in {'x': 1}.items() %}{{ k }}{{ v }}{% endfor %}{% for k, v in {'y': 2}|items %}{{ k }}{{ v }}{% endfor %}", "x1y2"),
+        (
+            "{{ [3, 1, 2]|sort|join('-') }}{{ ['b', 'A']|sort }}{{ [1, 1, 2]|unique|list|length }}{{ [1, 5]|max }}",
+            "1-2-3['A', 'b']25",
+        ),
+        (
+            "{{ messages|map(attribute='role')|map('upper')|join(',') }}{{ messages|selectattr('role', 'equalto', 'user')|list|length }}",
+            "SYSTEM,USER1",
+        ),
+        (
+            "{% for k, v in {'x': 1}.items() %}{{ k }}{{ v }}{% endfor %}{% for k, v in {'y': 2}|items %}{{ k }}{{ v }}{% endfor %}",
+            "x1y2",
+        ),
         ("{% macro m(a, b='z') %}{{ a }}{{ b }}{{ caller() }}{% endmacro %}{% call m(1) %}!{% endcall %}", "1z!"),
-        ("{% for x in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{{ loop.previtem }}{{ loop.changed(x // 2) }}{% endfor %}", "aTrueb1Truea2False"),
+        (
+            "{% for x in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{{ loop.previtem }}{{ loop.changed(x // 2) }}{% endfor %}",
+            "aTrueb1Truea2False",
+        ),
         ("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc"),
     ] {
-        assert_eq!(template(source).and_then(|t| t.render(&chat, false, &Cancel::default())).unwrap(), expected, "{source}");
+        assert_eq!(
+            template(source).and_then(|t| t.render(&chat, false, &Cancel::default())).unwrap(),
+            expected,
+            "{source}"
+        );
     }
-    assert_eq!(template("{{ strftime_now('%Y') }}").unwrap().render(&chat, false, &Cancel::default()).unwrap().len(), 4);
+    assert_eq!(
+        template("{{ strftime_now('%Y') }}").unwrap().render(&chat, false, &Cancel::default()).unwrap().len(),
+        4
+    );
 }

@@ -15,8 +15,8 @@ pub mod think;
 pub mod usage;
 pub mod writer;
 
-pub use answer::Generation;
 pub use crate::cancel::{self, Cancel};
+pub use answer::Generation;
 pub use grammar::Grammar;
 pub use options::GenerateOptions;
 pub use penalties::Penalties;

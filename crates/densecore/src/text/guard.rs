@@ -138,11 +138,9 @@ fn guard(instruction: Instruction<'_>) -> Result<Vec<Instruction<'_>>, Error> {
         I::PushLoop(_) => vec![call("loop!", 1), instruction],
         I::BuildMacro(..) => vec![call("macro!", 0), I::DiscardTop, instruction],
         I::Enclose(_) => vec![call("enclose!", 0), I::DiscardTop, instruction],
-        I::BuildList(None)
-        | I::UnpackLists(_)
-        | I::MergeKwargs(_)
-        | I::CallFunction(_, None)
-        | I::CallObject(None) => return Err(refused("arguments cannot be unpacked with * or **")),
+        I::BuildList(None) | I::UnpackLists(_) | I::MergeKwargs(_) | I::CallFunction(_, None) | I::CallObject(None) => {
+            return Err(refused("arguments cannot be unpacked with * or **"));
+        }
         I::Include(_) | I::LoadBlocks | I::ExportLocals | I::CallBlock(_) | I::FastSuper => {
             return Err(refused("it includes, extends or imports another template; there is none"));
         }

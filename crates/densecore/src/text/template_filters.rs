@@ -307,13 +307,7 @@ fn order(a: &Value, b: &Value) -> Ordering {
     }
 }
 
-fn sort(
-    meter: &Meter,
-    value: &Value,
-    reverse: bool,
-    cased: bool,
-    attribute: Option<&str>,
-) -> Result<Value, Error> {
+fn sort(meter: &Meter, value: &Value, reverse: bool, cased: bool, attribute: Option<&str>) -> Result<Value, Error> {
     let mut items = keyed(meter, value, cased, attribute)?;
     // Stable both ways, as Python's.
     items.sort_by(|(a, _), (b, _)| if reverse { order(b, a) } else { order(a, b) });

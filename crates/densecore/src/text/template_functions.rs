@@ -14,7 +14,8 @@ use super::template_values::python_text;
 /// Registers them.
 pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let m = meter.clone();
-    environment.add_function("namespace", move |args: Rest<Value>| functions::namespace(Some(pairs(&m, "namespace", &args)?)));
+    environment
+        .add_function("namespace", move |args: Rest<Value>| functions::namespace(Some(pairs(&m, "namespace", &args)?)));
     let m = meter.clone();
     environment.add_function("dict", move |args: Rest<Value>| pairs(&m, "dict", &args));
     let m = meter.clone();

@@ -20,9 +20,8 @@ pub fn call(meter: &Meter, state: &State<'_, '_>, name: &str, args: &[Value]) ->
         ValueKind::Undefined => return Err(refused(format!("{name}() is called on a value that is undefined"))),
         _ => None,
     };
-    result.ok_or_else(|| {
-        refused(format!("the method {name} of {} is not available in chat templates", receiver.kind()))
-    })
+    result
+        .ok_or_else(|| refused(format!("the method {name} of {} is not available in chat templates", receiver.kind())))
 }
 
 fn of(value: &Value, name: &str) -> bool {

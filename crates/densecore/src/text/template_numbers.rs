@@ -78,7 +78,9 @@ fn whole_numbers(operator: &str, x: i64, y: i64) -> Option<i64> {
         "+" => x.checked_add(y),
         "-" => x.checked_sub(y),
         "*" => x.checked_mul(y),
-        "//" => x.checked_div_euclid(y).map(|quotient| if y < 0 && x.rem_euclid(y) != 0 { quotient - 1 } else { quotient }),
+        "//" => {
+            x.checked_div_euclid(y).map(|quotient| if y < 0 && x.rem_euclid(y) != 0 { quotient - 1 } else { quotient })
+        }
         "%" => x.checked_rem_euclid(y).map(|rest| if y < 0 && rest != 0 { rest + y } else { rest }),
         "**" => x.checked_pow(u32::try_from(y).ok()?),
         _ => None,

@@ -66,7 +66,9 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         slice(&value, &start, &stop, &step, &m)
     });
     named(environment, meter, "|", template_filters::apply);
-    named(environment, meter, "is!", |meter, _, name, args| template_tests::perform(meter, name, args).map(Value::from));
+    named(environment, meter, "is!", |meter, _, name, args| {
+        template_tests::perform(meter, name, args).map(Value::from)
+    });
     named(environment, meter, ".()", template_methods::call);
     let m = meter.clone();
     environment.set_formatter(move |out, _, value| {

@@ -46,7 +46,8 @@ pub fn on_own_stack<T: Send>(
             _ if cancelled => Err(Error::Cancelled),
             Ok(result) => result.map_err(|error| describe(&error)),
             Err(_) => Err(Error::Template(
-                "the template engine failed on it; give the prompt as text instead, and please report the template".into(),
+                "the template engine failed on it; give the prompt as text instead, and please report the template"
+                    .into(),
             )),
         }
     })

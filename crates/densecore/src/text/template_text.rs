@@ -11,7 +11,13 @@ pub fn is_space(c: char) -> bool {
 }
 
 /// `strip`, `lstrip` and `rstrip`: of these characters, of white space without.
-pub fn strip<'a>(text: &'a str, characters: Option<&str>, left: bool, right: bool, meter: &Meter) -> Result<&'a str, Error> {
+pub fn strip<'a>(
+    text: &'a str,
+    characters: Option<&str>,
+    left: bool,
+    right: bool,
+    meter: &Meter,
+) -> Result<&'a str, Error> {
     let set: Option<std::collections::HashSet<char>> = match characters {
         Some(characters) => {
             meter.make(8 * characters.len() as u64)?;
@@ -34,7 +40,13 @@ pub fn replace(text: &str, from: &str, to: &str, count: Option<i64>, meter: &Met
 }
 
 /// `split` and `rsplit`.
-pub fn split(text: &str, separator: Option<&str>, most: Option<i64>, right: bool, meter: &Meter) -> Result<Value, Error> {
+pub fn split(
+    text: &str,
+    separator: Option<&str>,
+    most: Option<i64>,
+    right: bool,
+    meter: &Meter,
+) -> Result<Value, Error> {
     meter.make(text.len() as u64)?;
     // One part more than cuts.
     let parts = most.and_then(|most| usize::try_from(most).ok()).map_or(usize::MAX, |most| most.saturating_add(1));
