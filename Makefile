@@ -37,7 +37,7 @@ ifeq ($(origin PYTHON),undefined)
 PYTHON = $(shell $(FIND_PYTHON))
 endif
 
-.PHONY: help demo test check emulated bench verify experiments build models fmt fmt-check lint types structure clean always
+.PHONY: help demo test check emulated bench verify fuzz experiments build models fmt fmt-check lint types structure clean always
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
@@ -124,6 +124,10 @@ experiments: $(STAMPS)/dev $(BUILT) models ## repeat the experiments of docs/exp
 	@set -e; found=; for script in experiments/*.py; do [ -e "$$script" ] || continue; found=1; \
 		echo "== $$script"; $(PY) "$$script" $(ARGS); done; \
 	[ -n "$$found" ] || echo "no experiment has been registered yet; see docs/experiments.md"
+
+SECONDS ?= 60
+fuzz: $(PY) ## the readers on inputs that nobody meant: SECONDS of processor time for each target
+	@$(PY) tools/fuzz.py --seconds $(SECONDS) $(ARGS)
 
 clean: ## remove what was built; downloaded models and .cache stay
 	rm -rf target fuzz/target $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

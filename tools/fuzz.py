@@ -82,7 +82,8 @@ def once(call: list[str], log: Path, seconds: float, started: Callable[[int], No
         while process.poll() is None:
             used = max(used, spent(process.pid))
             if used >= seconds:
-                process.send_signal(signal.SIGINT)  # it writes its statistics and leaves
+                # It writes its statistics and leaves. Not SIGINT, which a program started in the background ignores.
+                process.send_signal(signal.SIGTERM)
                 break
             time.sleep(0.5)
         status = process.wait()
@@ -100,7 +101,7 @@ def genuine(program: Path, artifact: Path) -> bool:
     if not artifact.name.startswith(("timeout-", "slow-unit-")):
         return True
     call = [str(program), str(artifact), f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}"]
-    return subprocess.run(call, cwd=FUZZ, capture_output=True, timeout=4 * HANG).returncode != 0
+    return subprocess.run(call, check=False, cwd=FUZZ, capture_output=True, timeout=4 * HANG).returncode != 0
 
 
 def fuzz(program: Path, target: str, seconds: float, started: Callable[[int], None]) -> dict[str, Any]:
@@ -111,9 +112,9 @@ def fuzz(program: Path, target: str, seconds: float, started: Callable[[int], No
     total: dict[str, Any] = {"executions": 0, "seconds": 0.0, "peak_mib": 0, "covered": 0, "finds": []}
     while total["seconds"] < seconds and len(total["finds"]) < 10:
         status, used, said = once(call, folder.parent / f"{target}.log", seconds - total["seconds"], started)
-        total["executions"] += number(r"number_of_executed_units: (\d+)", said) or number(r"#(\d+)\t", said)
+        total["executions"] += number(r"number_of_executed_units:\s+(\d+)", said) or number(r"#(\d+)\t", said)
         total["seconds"] += used
-        total["peak_mib"] = max(total["peak_mib"], number(r"peak_rss_mb: (\d+)", said))
+        total["peak_mib"] = max(total["peak_mib"], number(r"peak_rss_mb:\s+(\d+)", said))
         total["covered"] = max(total["covered"], number(r"cov: (\d+)", said))
         new = [path for path in sorted(folder.iterdir()) if path not in before]
         before |= set(new)

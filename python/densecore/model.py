@@ -528,14 +528,13 @@ class Model:
     def import_context(self, data: bytes | bytearray | str | os.PathLike[str]) -> Context:
         """Read back what :meth:`Context.export` wrote, bytes or a path; everything it claims is checked."""
         if not isinstance(data, (bytes, bytearray)):
-            from pathlib import Path  # kept out of the package's import time
+            from densecore import regular  # kept out of the package's import time
 
-            path = Path(data)
             try:
-                data = path.read_bytes()
+                data = regular.read(data)
             except OSError as error:
                 raise StorageError(
-                    f"reading {path} failed: {error}; give a file written by Context.export()"
+                    f"reading {os.fspath(data)} failed: {error}; give a file written by Context.export()"
                 ) from error
         if not data:
             raise StateError("context data: it holds 0 bytes; it must come from Context.export()")

@@ -9,6 +9,24 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import BinaryIO
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A regular file, open for reading.
+
+    Raises:
+        OSError: it cannot be read, or it is no regular file.
+    """
+    _regular(os.stat(path), path)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    file = open(os.open(path, flags), "rb")  # noqa: SIM115 - the caller closes it
+    try:
+        _regular(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def read(path: str | os.PathLike[str], cap: int | None = None) -> bytes:
@@ -19,12 +37,8 @@ def read(path: str | os.PathLike[str], cap: int | None = None) -> bytes:
     Raises:
         OSError: it cannot be read, or it is no regular file.
     """
-    _regular(os.stat(path), path)
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-    with open(os.open(path, flags), "rb") as file:
-        facts = os.fstat(file.fileno())
-        _regular(facts, path)
-        return file.read(facts.st_size if cap is None else cap + 1)
+    with opened(path) as file:
+        return file.read(os.fstat(file.fileno()).st_size if cap is None else cap + 1)
 
 
 def _regular(facts: os.stat_result, path: str | os.PathLike[str]) -> None:

@@ -25,6 +25,7 @@ CHECKS = {
     "tokenizer_full": "ids equal llama.cpp's on all of GSM8K train and 2,000 SQuAD paragraphs",
     "soft_sentence": "eight vectors learn a sentence of 20 tokens through SmolLM2 in 500 Adam steps",
     "qwen_gradient": "gradients of 100 GSM8K problems through Q4_K_M equal torch's through the same weights",
+    "fuzz": "five minutes of each fuzz target: no crash, no hang, memory below its cap",
     "notebooks": "the notebooks run from top to bottom on real Qwen",
     "qwen_kl": "2,000 positions against float32: KL, arg-max, hidden states",
 }

@@ -18,7 +18,7 @@ pub enum Error {
         detail: String,
     },
     /// The operating system refused to read or write.
-    #[error("{action} {path} failed: {source}")]
+    #[error("{action} {path} failed: {source}; check the file, its permissions and the disk")]
     Io {
         /// What was tried, such as "reading".
         action: &'static str,

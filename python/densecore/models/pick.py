@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from densecore import regular
 from densecore.errors import ModelFormatError, ModelNotFoundError
 
 from . import names
@@ -115,10 +116,19 @@ def missing(folder: Path, repo: str) -> list[str]:
     absent = [name for name in (CONFIG, TOKENIZER) if not (folder / name).is_file()]
     if (folder / SINGLE).is_file():
         return absent
-    index = folder / INDEX
-    if not index.is_file() or index.stat().st_size > MAX_JSON:
+    if not (folder / INDEX).is_file():
         return [*absent, f"{SINGLE} (or {INDEX})"]
-    return absent + [name for name in shards(index.read_bytes(), repo) if not (folder / name).is_file()]
+    return absent + [name for name in shards(_index(folder, repo), repo) if not (folder / name).is_file()]
+
+
+def _index(folder: Path, repo: str) -> bytes:
+    try:
+        data = regular.read(folder / INDEX, MAX_JSON)
+    except OSError as error:
+        raise ModelFormatError(f"{repo}: {INDEX} cannot be read: {error}; copy the whole model folder") from error
+    if len(data) > MAX_JSON:
+        raise ModelFormatError(f"{repo}: {INDEX} has over {MAX_JSON} bytes, and no index is that large; fetch it again")
+    return data
 
 
 def members(folder: Path, repo: str) -> list[Path]:
@@ -127,7 +137,7 @@ def members(folder: Path, repo: str) -> list[Path]:
     if (folder / SINGLE).is_file():
         listing.append(SINGLE)
     elif (folder / INDEX).is_file():
-        listing += [INDEX, *shards((folder / INDEX).read_bytes(), repo)]
+        listing += [INDEX, *shards(_index(folder, repo), repo)]
     return [folder / name for name in listing if (folder / name).is_file()]
 
 

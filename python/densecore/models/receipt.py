@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from densecore import regular
 from densecore.errors import StorageError
 from densecore.runs import replace
 
+_MAX_NOTE = 1 << 16  # bytes: a note holds four short fields
 BLOCK = 1 << 20  # bytes per read while hashing: large enough to drown call overhead
 
 
@@ -62,9 +64,12 @@ def start(kind: str, size: int) -> hashlib._Hash:
 def hash_file(path: Path, kind: str = "sha256", step: Callable[[int], None] | None = None) -> Digest:
     """Hash a whole file; ``step`` is told the bytes of each block."""
     try:
-        with path.open("rb") as handle:
-            hasher = start(kind, os.fstat(handle.fileno()).st_size)
-            while block := handle.read(BLOCK):
+        with regular.opened(path) as handle:
+            left = os.fstat(handle.fileno()).st_size
+            hasher = start(kind, left)
+            # A file that grows meanwhile ends where it did when it was opened.
+            while block := handle.read(min(BLOCK, left)):
+                left -= len(block)
                 hasher.update(block)
                 if step is not None:
                     step(len(block))
@@ -89,7 +94,7 @@ class Receipts:
         """The digest once verified for ``path``, if the file looks unchanged since."""
         try:
             stat = path.stat()
-            note = json.loads(self._file(path).read_text("utf-8"))
+            note = json.loads(regular.read(self._file(path), _MAX_NOTE))
             if note["size"] == stat.st_size and note["mtime_ns"] == stat.st_mtime_ns:
                 return Digest(str(note["kind"]), str(note["digest"]))
         except (OSError, ValueError, KeyError, TypeError):
@@ -99,7 +104,7 @@ class Receipts:
     def recorded(self, path: Path) -> Digest | None:
         """The digest once verified for ``path``, even if the file changed since."""
         try:
-            note = json.loads(self._file(path).read_text("utf-8"))
+            note = json.loads(regular.read(self._file(path), _MAX_NOTE))
             return Digest(str(note["kind"]), str(note["digest"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None

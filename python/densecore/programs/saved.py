@@ -25,7 +25,7 @@ from typing import Any
 
 import dspy
 
-from densecore import programs
+from densecore import programs, regular
 from densecore.errors import ArgumentError, DataError, StorageError
 from densecore.programs.task import MATH, QA, Task
 from densecore.runs.replace import write_text
@@ -131,8 +131,7 @@ def _written(value: Any, place: Path | None) -> str:
 
 def _record(place: Path) -> dict[str, Any]:
     try:
-        with place.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = regular.read(place, MAX_BYTES)
     except OSError as error:
         raise StorageError(f"cannot read the program {place}: {error.strerror}") from error
     if len(data) > MAX_BYTES:
