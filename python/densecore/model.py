@@ -47,13 +47,14 @@ class Model:
     ' Paris'
     """
 
-    __slots__ = ("__weakref__", "_config", "_core")
+    __slots__ = ("__weakref__", "_closed", "_config", "_core")
 
     def __init__(self, core: _core.Model | None = None, *rest: object, **options: object) -> None:
         if not isinstance(core, _core.Model) or rest or options:
             name = "..." if core is None else repr(core)
             raise OptionError(f"Model({name:.80}): load a model with densecore.Model.load(name, ...)")
         self._core = core
+        self._closed = ""
         self._config = ModelConfig(**core.config())
 
     @classmethod
@@ -116,10 +117,11 @@ class Model:
         The weights go when the last of those calls, contexts and streams is gone. ``with Model.load(...) as model:`` closes it
         at its end.
         """
-        if isinstance(self._core, _Closed):
+        if self._closed:
             return
         self._core.close()
-        self._core = cast(_core.Model, _Closed(repr(self)))
+        self._closed = repr(self)
+        self._core = cast(_core.Model, _Closed(self._closed))
 
     def __enter__(self) -> Model:
         return self
@@ -534,7 +536,7 @@ class Model:
                 data = regular.read(data)
             except OSError as error:
                 raise StorageError(
-                    f"reading {os.fspath(data)} failed: {error}; give a file written by Context.export()"
+                    f"reading {os.fspath(data)!r} failed: {error}; give a file written by Context.export()"
                 ) from error
         if not data:
             raise StateError("context data: it holds 0 bytes; it must come from Context.export()")
@@ -594,8 +596,8 @@ class Model:
         return found
 
     def __repr__(self) -> str:
-        if isinstance(self._core, _Closed):
-            return f"{self._core.was}, closed"
+        if self._closed:
+            return f"{self._closed}, closed"
         return f"Model({self.name}, {self.fingerprint}, {self.threads} threads)"
 
 
