@@ -260,3 +260,62 @@ fn where_there_is_room_nobody_waits() {
         });
     });
 }
+
+#[test]
+fn a_small_call_need_not_wait_for_the_end_of_a_long_list() {
+    watched("a list and a small call".into(), || {
+        let (tiny, mut random) = (Tiny::new(), Random::new(10));
+        // Two of the list's sequences at a time; nothing is free for a third caller until one ends.
+        let model = tiny.load(8, 0, Limits::default());
+        let list: Vec<Prompt> = (0..40).map(|_| prompt(&random.ids(200))).collect();
+        let ids = random.ids(20);
+        let ended = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (begun, wait) = channel();
+        let small = std::thread::spawn({
+            let (model, ended) = (model.clone(), Arc::clone(&ended));
+            move || {
+                wait.recv().unwrap();
+                let before = ended.load(Ordering::SeqCst);
+                assert_eq!(one(&model, &ids, &tokens(2)).unwrap().ids.len(), 2);
+                (before, ended.load(Ordering::SeqCst))
+            }
+        });
+        let answers = model.generate(&list, &tokens(12), false, &mut |event| {
+            let _ = begun.send(());
+            std::thread::sleep(Duration::from_millis(2));
+            if event.finish.is_some() {
+                ended.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        assert_eq!(answers.unwrap().len(), 40);
+        let (before, after) = small.join().unwrap();
+        assert!(after < before + 12, "a small call waited for {} sequences of a list", after - before);
+    });
+}
+
+#[test]
+fn what_has_begun_ends_whatever_contexts_others_want() {
+    watched("a list and contexts".into(), || {
+        let (tiny, mut random) = (Tiny::new(), Random::new(11));
+        let model = tiny.load(8, 0, Limits { queue_wait: Duration::from_secs(30), ..Limits::default() });
+        for _ in 0..10 {
+            let list: Vec<Prompt> = (0..12).map(|i| prompt(&random.ids(if i == 11 { 300 } else { 100 }))).collect();
+            let wanted: Vec<Vec<u32>> = (0..3).map(|_| random.ids(120)).collect();
+            let (begun, wait) = channel();
+            let contexts = std::thread::spawn({
+                let model = model.clone();
+                move || {
+                    wait.recv().unwrap();
+                    // Held until the list has ended or each was refused: the list's largest needs 5 of 8 blocks.
+                    wanted.iter().map(|ids| model.prefill(&[prompt(ids)], false, &Cancel::default())).collect::<Vec<_>>()
+                }
+            });
+            let answers = model.generate(&list, &tokens(6), false, &mut |_| {
+                let _ = begun.send(());
+            });
+            assert_eq!(answers.unwrap().len(), 12);
+            drop(contexts.join().unwrap());
+        }
+        assert_eq!(model.memory().2, 0);
+    });
+}
