@@ -52,7 +52,8 @@ def test_one_sequence_fails_and_its_company_is_right(model: Any) -> None:
     found = model.generate(prompts, **ban)
     for i, (prompt, answer) in enumerate(zip(prompts, found, strict=True)):
         if i in (1, 4):
-            assert answer.finish_reason == "error" and isinstance(answer.error, NumericError)
+            assert answer.finish_reason == "error"
+            assert isinstance(answer.error, NumericError)
             with pytest.raises(NumericError, match="went wrong"):
                 model.generate(prompt, **ban)
             with pytest.raises(NumericError):

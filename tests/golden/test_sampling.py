@@ -82,7 +82,8 @@ def test_presence_and_frequency_keep_tokens_from_coming_again(small: Pair) -> No
     plain = small.ours.generate(prompt, max_tokens=60, ignore_eos=True).ids
     for name in ("presence_penalty", "frequency_penalty"):
         found = small.ours.generate(prompt, max_tokens=60, ignore_eos=True, **{name: 100.0}).ids
-        assert len(set(found)) == 60 and found[0] == plain[0]
+        assert len(set(found)) == 60
+        assert found[0] == plain[0]
     assert small.ours.generate(prompt, max_tokens=60, ignore_eos=True, presence_penalty=-100.0).ids == [plain[0]] * 60
 
 
@@ -95,12 +96,15 @@ def test_bias_ends_and_least_lengths(small: Pair) -> None:
     assert biased.logprobs[0].top[0][0] == plain.ids[0], "log-probabilities are the model's own"
     stopped = generate(prompt, max_tokens=8, ignore_eos=True, stop_token_ids=[plain.ids[2]])
     first = plain.ids.index(plain.ids[2])
-    assert stopped.ids == plain.ids[: first + 1] and stopped.finish_reason == "stop"
+    assert stopped.ids == plain.ids[: first + 1]
+    assert stopped.finish_reason == "stop"
     end = small.ours.eos_ids[0]
     bias = {end: 1000.0}
     assert generate(prompt, max_tokens=8, logit_bias=bias).ids == [end]
     late = generate(prompt, max_tokens=8, logit_bias=bias, min_tokens=5)
-    assert len(late.ids) == 6 and late.ids[-1] == end and not set(late.ids[:5]) & set(small.ours.eos_ids)
+    assert len(late.ids) == 6
+    assert late.ids[-1] == end
+    assert not set(late.ids[:5]) & set(small.ours.eos_ids)
     form = densecore.Choice(["yes"])
     assert generate(prompt, max_tokens=20, form=form, min_tokens=20).text == "yes", "a form at its end ends the answer"
 
