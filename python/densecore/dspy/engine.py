@@ -37,9 +37,16 @@ def load(name: str, options: dict[str, Any]) -> Model:
     key = (name, *sorted(options.items()))
     with _loading:
         model = _loaded.get(key)
-        if model is None:
+        if model is None or not _is_open(model):
             model = _loaded[key] = Model.load(name, **options)
         return model
+
+
+def _is_open(model: Model) -> bool:
+    try:
+        return bool(model.fingerprint)
+    except errors.StateError:  # somebody closed it
+        return False
 
 
 def model_id(model: Model) -> str:
