@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 
 import densecore
 from densecore import Lark, errors
+from densecore.forms import response
 from tests import tiny
 from tests.golden.fixtures import Pair
 
@@ -446,7 +447,7 @@ def test_there_is_no_second_call(smol: Any, calls: list[Any]) -> None:
 def test_the_form_is_part_of_the_caches_key(smol: Any, calls: list[Any]) -> None:
     lm = bridge.DenseLM(smol, max_tokens=30)
     same = [{"role": "user", "content": "Is water wet?"}]
-    forms = [bridge.response.wrap(Lark(f'start: "{word}"')) for word in ("yes", "no")]
+    forms = [response.wrap(Lark(f'start: "{word}"')) for word in ("yes", "no")]
     assert [lm(messages=same, response_format=form)[0] for form in forms] == ["yes", "no"]
     assert [lm(messages=same, response_format=form)[0] for form in forms] == ["yes", "no"]
     assert len(calls) == 2
@@ -463,7 +464,7 @@ def test_truncation_is_reported(smol: Any) -> None:
     def finish(signature: Any, most: int, asked: str = "Tell a very long story.", made: Any = blunt) -> str:
         lm = bridge.DenseLM(smol, max_tokens=most, cache=False)
         form, capped = fields.grammar(signature, {}, most)
-        lm(asked, response_format=bridge.response.wrap(made(form), capped))
+        lm(asked, response_format=response.wrap(made(form), capped))
         return str(lm.history[-1]["response"].finish_reason)
 
     thought = dspy.Signature("question -> thought, word: Literal['a', 'b']")
@@ -492,7 +493,7 @@ def test_long_texts_end_with_a_sentence(smol: Any) -> None:
         text = re.fullmatch(r"\[\[ ## thought ## ]]\n(.*)\n\n\[\[ ## word ## ]]\n[ab]", found.text, re.DOTALL)
         assert text, found.text
         assert found.finish_reason == "stop"
-        assert not bridge.response.was_cut(bridge.response.wrap(form, capped)["json_schema"], found, smol)
+        assert not response.was_cut(response.wrap(form, capped)["json_schema"], found, smol)
         assert len(smol.tokenize(text[1])) <= len(free.ids)
         assert found.shortened == 1, "its model would have gone on"
         whole += text[1].endswith((".", "!", "?"))
@@ -501,9 +502,7 @@ def test_long_texts_end_with_a_sentence(smol: Any) -> None:
 
 def test_it_is_told_that_a_text_was_shortened(smol: Any) -> None:
     lm = bridge.DenseLM(smol, max_tokens=160, cache=False)
-    form = bridge.response.wrap(
-        *fields.grammar(dspy.Signature("question -> thought, word: Literal['a', 'b']"), {}, 160)
-    )
+    form = response.wrap(*fields.grammar(dspy.Signature("question -> thought, word: Literal['a', 'b']"), {}, 160))
     config = dspy.lm15.Config(max_tokens=160, response_format={"type": "json_schema", **form["json_schema"]})
     told = []
     for asked in ("Tell a very long story.", "Say hi."):
@@ -529,8 +528,8 @@ def test_a_text_at_its_cap_was_cut(wide: Any, most: int) -> None:
     for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
         for kind in (form, blunt(form)):
             text = wide.generate("a", form=kind, max_tokens=most, temperature=1.0, seed=seed)
-            tokens = bridge.response._tokens(text, "thought", wide)
-            cut = bridge.response.was_cut(bridge.response.wrap(kind, capped)["json_schema"], text, wide)
+            tokens = response._tokens(text, "thought", wide)
+            cut = response.was_cut(response.wrap(kind, capped)["json_schema"], text, wide)
             assert tokens <= capped["thought"], (seed, text.text)
             assert cut == (tokens == capped["thought"]) or text.finish_reason == "length", (seed, text.text)
             seen.add((bool(kind.exits), cut))
