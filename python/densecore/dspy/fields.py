@@ -23,13 +23,16 @@ from densecore.errors import ArgumentError
 from densecore.forms.annotation import of_type
 from densecore.forms.form import Lark
 from densecore.forms.formats import PLAIN_FORMATS
-from densecore.forms.lengths import bounded
+from densecore.forms.lengths import texts
 from densecore.forms.schema import Rules, quoted, regex
 
-# Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
-ROOM_TEXT = 96
-ROOM_JSON = 256  # or a quarter of the answer, if that is more
-ROOM_CHOICE = 16
+# Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion: what a value takes that is
+# to the point.
+ROOM_TEXT = 64
+ROOM_JSON = 16  # besides its strings
+ROOM_STRING = 16  # with its key
+ROOM_CHOICE = 12
+ROOM_CODE = 128
 ROOM_MARKER = 16
 LEAST_TEXT = 16  # tokens of a free text before others, however little there is
 
@@ -65,6 +68,8 @@ class Value:
     """Whether it is free text, which ends where a marker begins."""
     closers: tuple[str, ...] = ()
     """Texts that lead to its end."""
+    strings: int = 0
+    """JSON strings that it may hold."""
 
 
 def text_rule() -> str:
@@ -83,7 +88,7 @@ def grammar(
         max_tokens: Of the answer; free texts that others follow share what the others do not need.
     """
     shared = Rules()
-    values = _values(signature, tools, shared, max(ROOM_JSON, max_tokens // 4))
+    values = _values(signature, tools, shared)
     cap = _cap(list(values.values()), max_tokens)
     capped: dict[str, int] = {}
     rules = []
@@ -114,7 +119,8 @@ def grammar(
     exits = [f"{feeds}[[ ## {name} ## ]]\n" for name in later for feeds in ("\n\n", "\n")]
     closers = [closer for value in values.values() for closer in value.closers]
     stretch = max(1, cap - ROOM_MARKER // 2) if capped else None  # a marker's beginning counts as the text's
-    return Lark(lark, closers, exits=exits, stretch=stretch), capped
+    strings = sum(value.strings for value in values.values())
+    return Lark(lark, closers, exits=exits, stretch=stretch, strings=strings), capped
 
 
 def _from(values: Mapping[str, Value], start: int) -> tuple[str, bool]:
@@ -136,24 +142,22 @@ def _cap(values: Sequence[Value], max_tokens: int) -> int:
     return max(LEAST_TEXT, (max_tokens - min(kept, max_tokens // 2)) // max(1, len(leading)))
 
 
-def _values(
-    signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], rules: Rules, room: int
-) -> dict[str, Value]:
+def _values(signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], rules: Rules) -> dict[str, Value]:
     fields, found = signature.output_fields, {}
     for name, field in fields.items():
         if name == "next_tool_args" and "next_tool_name" in found:
             continue
         try:
             if name == "next_tool_name" and "next_tool_args" in fields and tools:
-                found[name] = _tool_call(tools, rules, room)
+                found[name] = _tool_call(tools, rules)
             else:
-                found[name] = _value(field, tools, rules, room)
+                found[name] = _value(field, tools, rules)
         except ArgumentError as error:
             raise ArgumentError(f"field {name}: {error}") from None
     return found
 
 
-def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules, room: int) -> Value:
+def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
     kind, origin = field.annotation, get_origin(field.annotation)
     args = get_args(kind)
     optional = not field.is_required()
@@ -166,7 +170,7 @@ def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules, room: int) 
     if inspect.isclass(kind) and issubclass(kind, dspy.Code):
         language: Any = kind
         fence = quoted(f"```{language.language.lower()}\n")
-        return Value(f"{fence} /{_CODE}/", ROOM_JSON, terminal=True, closers=("\n```",))
+        return Value(f"{fence} /{_CODE}/", ROOM_CODE, terminal=True, closers=("\n```",))
     if origin is Literal or kind is bool or (inspect.isclass(kind) and issubclass(kind, enum.Enum)):
         members = args if origin is Literal else (True, False) if kind is bool else list(kind)
         return Value(" | ".join(quoted(_spelling(member, kind)) for member in members), ROOM_CHOICE)
@@ -177,12 +181,12 @@ def _value(field: Any, tools: Mapping[str, dspy.Tool], rules: Rules, room: int) 
             for name, tool in tools.items()
         ]  # fmt: skip
         call = {"type": "array", "items": {"anyOf": calls}}
-        return _json({"type": "object", "properties": {"tool_calls": call}, "required": ["tool_calls"]}, rules, room)
+        return _json({"type": "object", "properties": {"tool_calls": call}, "required": ["tool_calls"]}, rules)
     found = _whole(of_type(field.rebuild_annotation()))
     pattern = PLAIN_FORMATS.get(found.get("format", ""))
     if pattern:
         return Value(regex(pattern), ROOM_CHOICE, open=True)
-    return _json(found, rules, room)
+    return _json(found, rules)
 
 
 def _whole(schema: Any) -> Any:
@@ -197,18 +201,21 @@ def _whole(schema: Any) -> Any:
     return made
 
 
-def _json(schema: Mapping[str, Any], rules: Rules, room: int) -> Value:
-    is_number = schema.get("type") in ("integer", "number")
-    return Value(rules.schema(bounded(schema, room)), ROOM_CHOICE if is_number else room, open=is_number)
+def _json(schema: Mapping[str, Any], rules: Rules) -> Value:
+    is_number, strings = schema.get("type") in ("integer", "number"), texts(schema)
+    room = ROOM_CHOICE if is_number else ROOM_JSON + ROOM_STRING * strings
+    return Value(rules.schema(schema), room, open=is_number, strings=strings)
 
 
-def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules, room: int) -> Value:
+def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
     """A tool's name and arguments that fit this tool."""
-    pairs = []
+    pairs, values = [], []
     for name, tool in tools.items():
         head = quoted(f"{_spelling(name, Literal[name])}\n\n[[ ## next_tool_args ## ]]\n")
-        pairs.append(f"{head} {_json(_arguments(tool), rules, room).rule}")
-    return Value(" | ".join(pairs), ROOM_MARKER + room)
+        values.append(_json(_arguments(tool), rules))
+        pairs.append(f"{head} {values[-1].rule}")
+    room, strings = max(value.room for value in values), max(value.strings for value in values)
+    return Value(" | ".join(pairs), ROOM_MARKER + room, strings=strings)
 
 
 def _arguments(tool: dspy.Tool) -> dict[str, Any]:

@@ -34,6 +34,9 @@ pub enum Grammar {
         exits: Vec<String>,
         /// Tokens of the model that should stand before an exit at most: towards them its end becomes likelier.
         stretch: Option<usize>,
+        /// JSON strings that it may hold: each may have its share of the tokens left, towards which its end becomes likelier.
+        #[serde(default)]
+        strings: usize,
     },
 }
 
@@ -41,13 +44,17 @@ pub enum Grammar {
 const LONGEST: usize = 1 << 20;
 /// Tokens the shortest answer of a form may take.
 const LONGEST_ENDING: usize = 4096;
-/// Last tokens of a stretch in which its end is looked for, at least: a long sentence.
+/// Last tokens of a stretch in which its end is looked for: a long sentence.
 const LANDING: usize = 48;
 /// Added to the logit of its end there. Behind a sentence the end of a text is 2 to 11 below the likeliest token, elsewhere
 /// mostly 13 and more (SmolLM2 135M, three answers read while working, not stored).
 const EASE: f32 = 10.0;
 /// Added besides at the end of a stretch, where it outweighs any other.
 const FORCE: f32 = 64.0;
+/// Tokens left at which endings are looked for, besides four times the shortest answer's.
+const WATCH: usize = 128;
+/// Tokens that a JSON string may always have.
+const SHORTEST_STRING: usize = 12;
 /// Texts that lead JSON and most regular expressions on to their end.
 const CLOSERS: [&str; 14] = ["\"", "}", "]", ")", ",", ", ", ":", "-", "/", ".", ";", "\n", " ", "T"];
 /// Texts that stand for anything where something must stand.
@@ -82,6 +89,37 @@ pub(crate) struct Grammars {
     factory: ParserFactory,
     tokenizer: Tokenizer,
     ends: Vec<u32>,
+    quotes: Arc<Option<Quotes>>,
+}
+
+/// Tokens by which JSON strings are told.
+struct Quotes {
+    /// Tokens that begin with a quote.
+    ends: Vec<u32>,
+    /// Tokens in which a string ends or begins.
+    marks: Vec<bool>,
+    /// A letter and a line feed: strings may hold the one and not the other.
+    letter: u32,
+    line: u32,
+}
+
+impl Quotes {
+    fn new(words: &[Vec<u8>]) -> Option<Self> {
+        let find = |word: &[u8]| words.iter().position(|w| w == word).map(|id| id as u32);
+        let is_mark = |w: &Vec<u8>| (0..w.len()).any(|i| w[i] == b'"' && (i == 0 || w[i - 1] != b'\\'));
+        Some(Self {
+            ends: (0..words.len() as u32).filter(|&id| words[id as usize].first() == Some(&b'"')).collect(),
+            marks: words.iter().map(is_mark).collect(),
+            letter: find(b"a")?,
+            line: find(b"\n")?,
+        })
+    }
+
+    /// Whether the next token goes on with a string, or ends it.
+    fn inside(&self, mask: &SimpleVob) -> bool {
+        let ends = self.ends.first().is_some_and(|&id| mask.is_allowed(id));
+        ends && mask.is_allowed(self.letter) && !mask.is_allowed(self.line)
+    }
 }
 
 fn refused(detail: impl std::fmt::Display) -> Error {
@@ -102,6 +140,7 @@ impl Grammars {
                 [mark, bytes].concat()
             })
             .collect();
+        let quotes = Arc::new(Quotes::new(&words));
         let trie = TokTrie::from(&TokRxInfo::new(vocab as u32, end), &words);
         let environment: TokEnv = Arc::new(Vocabulary { trie, tokenizer: tokenizer.clone() });
         let mut factory = ParserFactory::new_simple(&environment).map_err(refused)?;
@@ -109,13 +148,13 @@ impl Grammars {
         let mut ends = ends.to_vec();
         ends.retain(|&id| id != end);
         ends.insert(0, end);
-        Ok(Self { factory, tokenizer: tokenizer.clone(), ends })
+        Ok(Self { factory, tokenizer: tokenizer.clone(), ends, quotes })
     }
 
     /// A form ready to begin.
     pub fn compile(&self, grammar: &Grammar) -> Result<Compiled> {
         let none: &[String] = &[];
-        let (top, closers, exits, stretch) = match grammar {
+        let (top, closers, exits, stretch, strings) = match grammar {
             Grammar::Json(schema) => {
                 limit(schema)?;
                 let mut schema: serde_json::Value =
@@ -127,11 +166,11 @@ impl Grammars {
                     });
                     object.entry("x-guidance").or_insert(spaces);
                 }
-                (TopLevelGrammar::from_json_schema(schema), none, none, None)
+                (TopLevelGrammar::from_json_schema(schema), none, none, None, 0)
             }
             Grammar::Regex(pattern) => {
                 limit(pattern)?;
-                (TopLevelGrammar::from_regex(pattern), none, none, None)
+                (TopLevelGrammar::from_regex(pattern), none, none, None, 0)
             }
             Grammar::Choice(texts) => {
                 if texts.is_empty() || texts.iter().any(String::is_empty) {
@@ -140,11 +179,11 @@ impl Grammars {
                 texts.iter().try_for_each(|text| limit(text))?;
                 let quoted: Vec<String> =
                     texts.iter().map(|t| serde_json::Value::from(t.as_str()).to_string()).collect();
-                (TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | "))), none, none, None)
+                (TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | "))), none, none, None, 0)
             }
-            Grammar::Lark { text, closers, exits, stretch } => {
+            Grammar::Lark { text, closers, exits, stretch, strings } => {
                 limit(text)?;
-                (TopLevelGrammar::from_lark(text.clone()), &**closers, &**exits, *stretch)
+                (TopLevelGrammar::from_lark(text.clone()), &**closers, &**exits, *stretch, *strings)
             }
         };
         let matcher = Matcher::new(self.factory.create_parser(top));
@@ -162,6 +201,10 @@ impl Grammars {
             left_by: None,
             stretch,
             run: 0,
+            strings,
+            string: 0,
+            share: 0,
+            quotes: Arc::clone(&self.quotes),
             fillers: spell(&FILLERS)?,
             ends: self.ends.clone().into(),
             ending: None,
@@ -173,7 +216,7 @@ impl Grammars {
             return Err(refused("no short text of this form was found; give texts that lead to its end"));
         };
         let shortest = ending.len();
-        form.watch = 4 * shortest + 128;
+        form.watch = 4 * shortest + WATCH;
         form.ending = Some(ending);
         Ok(Compiled { form, shortest })
     }
@@ -199,10 +242,17 @@ impl Compiled {
             closers: Arc::clone(&form.closers),
             fillers: Arc::clone(&form.fillers),
             ends: Arc::clone(&form.ends),
+            quotes: Arc::clone(&form.quotes),
             ending: form.ending.clone(),
             ..*form
         })
     }
+}
+
+/// What is added to the logit of an end after so many of the tokens that it should have at most.
+fn pressure(run: usize, most: usize, landing: usize) -> f32 {
+    let into = (run + landing).saturating_sub(most) as f32 / landing as f32;
+    EASE * (4.0 * into).min(1.0) + FORCE * (4.0 * into - 3.0).max(0.0).powi(2)
 }
 
 /// Goes on by a token, and by those that must follow it; the rules know one end token for all of them.
@@ -240,6 +290,12 @@ pub(crate) struct Form {
     stretch: Option<usize>,
     /// Tokens drawn since something was forced.
     run: usize,
+    /// JSON strings that may still come; none where they are left to themselves.
+    strings: usize,
+    /// Tokens drawn in the string that is being written, and those it should have at most.
+    string: usize,
+    share: usize,
+    quotes: Arc<Option<Quotes>>,
     fillers: Arc<[Vec<u32>]>,
     /// Tokens that end an answer; the rules know the first.
     ends: Arc<[u32]>,
@@ -268,6 +324,7 @@ impl Form {
         if early {
             self.ends.iter().for_each(|&id| space.allowed[id as usize] = logits[id as usize] + pressure);
         }
+        let pushed = self.push_string(logits, &mask, left, &mut space.allowed);
         self.run += 1;
         let mut id = sampler.next(&space.allowed, &mut space.weights);
         if early && self.ends.contains(&id) {
@@ -279,7 +336,44 @@ impl Form {
             self.restrict(logits, &mask, &mut space.allowed);
             id = sampler.next(&space.allowed, &mut space.weights);
         }
+        if self.is_mark(id) {
+            let likelier =
+                |other: usize| space.allowed[other] > f32::NEG_INFINITY && logits[other] > logits[id as usize];
+            let pressed = pushed && (0..logits.len()).any(|other| likelier(other) && !self.is_mark(other as u32));
+            self.shortened += usize::from(pressed);
+            self.string = 0;
+        }
         Ok((self.advance(id, left)?, 1))
+    }
+
+    fn is_mark(&self, id: u32) -> bool {
+        self.quotes.as_ref().as_ref().is_some_and(|quotes| quotes.marks[id as usize])
+    }
+
+    /// Within a JSON string, adds to the logits of its ends what its share asks for; whether that is anything. A share is of
+    /// what is left beside the shortest way to the end.
+    fn push_string(&mut self, logits: &[f32], mask: &SimpleVob, left: usize, allowed: &mut [f32]) -> bool {
+        let Some(quotes) = self.quotes.as_ref().as_ref().filter(|_| self.strings > 0) else { return false };
+        if !quotes.inside(mask) {
+            self.string = 0;
+            return false;
+        }
+        self.string += 1;
+        if self.string == 1 {
+            return false; // a text of another kind may begin like one
+        }
+        if self.string == 2 {
+            let rest = (self.watch - WATCH) / 4 + LANDING / 2;
+            self.share = (left.saturating_sub(rest.min(left / 2)) / self.strings).max(SHORTEST_STRING);
+            self.strings = (self.strings - 1).max(1);
+        }
+        let pressure = pressure(self.string, self.share, LANDING.min(self.share / 2).max(1));
+        quotes.ends.iter().filter(|_| pressure > 0.0).for_each(|&id| {
+            if mask.is_allowed(id) {
+                allowed[id as usize] = logits[id as usize] + pressure;
+            }
+        });
+        pressure > 0.0
     }
 
     /// Whether without pressure a token that goes on with the text would be likelier than this end.
@@ -364,13 +458,11 @@ impl Form {
     /// more and more, so that it ends where its end is least out of place.
     fn pressure(&mut self) -> Result<f32> {
         let Some(stretch) = self.stretch else { return Ok(0.0) };
-        let landing = (stretch / 8).max(LANDING).min(stretch / 2).max(1);
-        let into = (self.run + landing).saturating_sub(stretch);
+        let pressure = pressure(self.run, stretch, LANDING.min(stretch / 2).max(1));
         let mut exit = 0;
-        while into > 0 && exit < self.exits {
+        while pressure > 0.0 && exit < self.exits {
             if self.may_fit(exit)? {
-                let into = into as f32 / landing as f32;
-                return Ok(EASE * (4.0 * into).min(1.0) + FORCE * (4.0 * into - 3.0).max(0.0).powi(2));
+                return Ok(pressure);
             }
             exit += 1;
         }
