@@ -173,7 +173,12 @@ def test_an_early_end_leads_to_the_next_field(smol: Any, outputs: str, first: st
 
 # ---- nothing is cut in silence ----
 
-STORY = {"type": "object", "properties": {"story": {"type": "string"}}, "required": ["story"]}
+STORY = {
+    "type": "object",
+    "properties": {"story": {"type": "string"}},
+    "required": ["story"],
+    "additionalProperties": False,
+}
 
 
 def leaning(model: Any, *texts: str, by: float = 8.0) -> dict[int, float]:
@@ -276,7 +281,7 @@ def depth(value: Any) -> int:
 
 @pytest.mark.parametrize("way", ["Json", "json_object", "DenseAdapter"])
 def test_json_nests_as_deep_as_it_likes(wide: Any, lean: Any, way: str) -> None:
-    lean("[", by=6.0)
+    lean("[", '"', by=6.0)
     deepest = 0
     for seed in range(8):
         lm = bridge.DenseLM(wide, temperature=1.0, max_tokens=200, cache=False, seed=seed)
@@ -339,8 +344,8 @@ def test_an_open_mapping_of_lists_of_mappings_comes_filled(smol: Any) -> None:
     asked = dspy.Signature({"day": (str, dspy.InputField()), "sales": (kind, dspy.OutputField())}, "Sales of the day.")
     program = dspy.Predict(asked)
     program.demos = [
-        dspy.Example(day="Monday", sales={"shop": [{"apples": 3, "pears": 1}], "market": [{"apples": 2}]}),
-        dspy.Example(day="Tuesday", sales={"shop": [{"apples": 1}, {"pears": 4}], "market": [{"pears": 5}]}),
+        dspy.Example(day="Monday", sales={"shop": [{"apples": 3}], "market": [{"pears": 2}]}),
+        dspy.Example(day="Tuesday", sales={"shop": [{"apples": 1}], "market": [{"pears": 5}]}),
     ]
     with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
         sales = program(day="Wednesday").sales

@@ -57,6 +57,8 @@ const WATCH: usize = 128;
 const SHORTEST_STRING: usize = 12;
 /// Texts that lead JSON and most regular expressions on to their end.
 const CLOSERS: [&str; 14] = ["\"", "}", "]", ")", ",", ", ", ":", "-", "/", ".", ";", "\n", " ", "T"];
+/// Brackets of one kind that are closed in a row.
+const DEEPEST: usize = 64;
 /// Texts that stand for anything where something must stand.
 const FILLERS: [&str; 8] = ["0", "1", "a", "true", "null", "e", "A", "-"];
 
@@ -196,6 +198,7 @@ impl Grammars {
         let closing: Vec<&str> = exits.iter().chain(closers).map(String::as_str).chain(CLOSERS).collect();
         let mut form = Form {
             matcher,
+            brackets: closing.len() - CLOSERS.len() + 1..closing.len() - CLOSERS.len() + 3,
             closers: spell(&closing)?,
             exits: exits.len(),
             left_by: None,
@@ -240,6 +243,7 @@ impl Compiled {
         Ok(Form {
             matcher: form.matcher.deep_clone(),
             closers: Arc::clone(&form.closers),
+            brackets: form.brackets.clone(),
             fillers: Arc::clone(&form.fillers),
             ends: Arc::clone(&form.ends),
             quotes: Arc::clone(&form.quotes),
@@ -282,6 +286,8 @@ fn limit(source: &str) -> Result<()> {
 pub(crate) struct Form {
     matcher: Matcher,
     closers: Arc<[Vec<u32>]>,
+    /// Those that are brackets: the second and the third of [`CLOSERS`].
+    brackets: std::ops::Range<usize>,
     /// So many of them, the first, are exits.
     exits: usize,
     /// The last exit, unless something was forced since: were it text, it would fit again and again.
@@ -508,7 +514,7 @@ impl Form {
     /// Tokens that bring `matcher` to an end in at most `limit`, if some are found: what is forced; or the first closer
     /// that fits and was not the last step, or the filler least used; and so on.
     fn ending_of(&self, mut matcher: Matcher, limit: usize) -> Result<Option<Vec<u32>>> {
-        let (mut ending, mut last, mut used) = (Vec::new(), usize::MAX, vec![0usize; self.fillers.len()]);
+        let (mut ending, mut last, mut row, mut used) = (Vec::new(), usize::MAX, 0, vec![0usize; self.fillers.len()]);
         while ending.len() <= limit {
             if matcher.is_stopped() || matcher.is_accepting().map_err(refused)? {
                 return Ok(Some(ending));
@@ -521,9 +527,12 @@ impl Form {
             }
             let fits =
                 |text: &Vec<u32>| matcher.clone().try_consume_tokens(text).is_ok_and(|taken| taken == text.len());
-            let closer = (0..self.closers.len()).find(|&i| i != last && fits(&self.closers[i]));
+            // Brackets are nested, so the same one may close several in a row.
+            let again = |i: usize| i != last || (row < DEEPEST && self.brackets.contains(&i));
+            let closer = (0..self.closers.len()).find(|&i| again(i) && fits(&self.closers[i]));
             let filler = || (0..self.fillers.len()).filter(|&i| fits(&self.fillers[i])).min_by_key(|&i| used[i]);
             let step = if let Some(closer) = closer {
+                row = if closer == last { row + 1 } else { 0 };
                 last = closer;
                 self.closers[closer].clone()
             } else if let Some(filler) = filler() {
