@@ -241,7 +241,7 @@ WAYS = ["Json", "response_format", "JSONAdapter", "fallback", "DenseAdapter"]
 @pytest.mark.parametrize("way", WAYS)
 def test_long_strings_arrive_whole(wide: Any, lean: Any, way: str) -> None:
     """Five thousand characters, where the tokens allow."""
-    lean(" altogether")
+    lean(" altogether", by=6.5)
     for seed in range(12):
         text, reason = held(way, wide, seed, 4000)
         if len(text) >= 5000 and reason == "stop":
@@ -258,7 +258,7 @@ def test_a_string_that_the_tokens_cut_is_told(wide: Any, lean: Any, way: str) ->
 
 
 def test_a_string_that_must_end_for_the_next_is_told(wide: Any, lean: Any) -> None:
-    """Under field markers each string has its share of the room, and those that would have gone on are counted."""
+    """Under field markers a string has the room that others do not need, and those that would have gone on are counted."""
     lean(" altogether", by=14.0)
 
     class Pair(pydantic.BaseModel):
@@ -269,7 +269,8 @@ def test_a_string_that_must_end_for_the_next_is_told(wide: Any, lean: Any) -> No
     with dspy.context(lm=lm, adapter=bridge.DenseAdapter()):
         asked = dspy.Signature({"q": (str, dspy.InputField()), "pair": (Pair, dspy.OutputField())}, "Tell it.")
         pair = dspy.Predict(asked)(q="?").pair
-    assert min(len(pair.one), len(pair.two)) > 1500
+    assert len(pair.one) > 3000, "the room that the next does not need"
+    assert len(pair.two) > 100
     told = lm.history[-1]["response"]
     assert (told.finish_reason, told.provider_data) == ("stop", {"shortened": 2})
 
@@ -311,7 +312,8 @@ class Deep(pydantic.BaseModel):
 
 
 @pytest.mark.parametrize("way", ["response_format", "DenseAdapter"])
-def test_deep_and_recursive_models_parse(wide: Any, way: str) -> None:
+def test_deep_and_recursive_models_parse(wide: Any, lean: Any, way: str) -> None:
+    lean('"', by=5.0)  # names are short
     filled = set()
     for seed in range(6):
         lm = bridge.DenseLM(wide, temperature=1.0, max_tokens=900, cache=False, seed=seed)
@@ -335,18 +337,3 @@ def test_a_schema_may_refer_to_itself_as_a_whole(wide: Any) -> None:
         lm = bridge.DenseLM(wide, temperature=1.0, max_tokens=300, cache=False, seed=seed)
         deepest = max(deepest, depth(json.loads(lm("Say.", response_format=asked)[0])))
     assert deepest >= 2
-
-
-def test_an_open_mapping_of_lists_of_mappings_comes_filled(smol: Any) -> None:
-    """DSPy's JSON adapter asks for some JSON object there; a model that was shown one writes one."""
-    lm = bridge.DenseLM(smol, max_tokens=120, cache=False)
-    kind = dict[str, list[dict[str, int]]]
-    asked = dspy.Signature({"day": (str, dspy.InputField()), "sales": (kind, dspy.OutputField())}, "Sales of the day.")
-    program = dspy.Predict(asked)
-    program.demos = [
-        dspy.Example(day="Monday", sales={"shop": [{"apples": 3}], "market": [{"pears": 2}]}),
-        dspy.Example(day="Tuesday", sales={"shop": [{"apples": 1}], "market": [{"pears": 5}]}),
-    ]
-    with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
-        sales = program(day="Wednesday").sales
-    assert any(row for rows in sales.values() for row in rows)

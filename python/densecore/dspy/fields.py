@@ -29,8 +29,8 @@ from densecore.forms.schema import Rules, quoted, regex
 # Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion: what a value takes that is
 # to the point.
 ROOM_TEXT = 64
-ROOM_JSON = 16  # besides its strings
-ROOM_STRING = 16  # with its key
+ROOM_JSON = 10  # besides its strings
+ROOM_STRING = 10  # with its key
 ROOM_CHOICE = 12
 ROOM_CODE = 128
 ROOM_MARKER = 16
@@ -40,9 +40,10 @@ LINE_ENDS = ("\x85", "\u2028", "\u2029")  # that JSON allows in strings as they 
 _SEPARATOR = r'"\n\n[[ ## "'
 # Control characters, and what ends a line in Python besides a line feed: DSPy reads line by line.
 ODD = rf"\x00-\x08\x0b-\x1f\x7f{''.join(LINE_ENDS)}"
-# Text that comes back as it was written: it begins with what is no space and nowhere holds "[[ #", as markers do. Said
+# Text that comes back as it was written: it begins with what is no space and nowhere holds "[[ #" or "[[#", as markers do and
+# what small models take for them. Said
 # without complements and intersections, which would cost the engine more than the text itself.
-_BRACKETS = rf"\[[^\[{ODD}]|\[\[+[^\[ {ODD}]"
+_BRACKETS = rf"\[[^\[{ODD}]|\[\[+[^\[ #{ODD}]"
 _BRACKETS = rf"{_BRACKETS}|(?:\[\[+ )+(?:[^\[#{ODD}]|{_BRACKETS})"
 _TEXT = rf"(?:[^\s\[{ODD}]|{_BRACKETS})(?:[^\[{ODD}]|{_BRACKETS})*\[*"
 _CODE = (

@@ -4,6 +4,8 @@
 1
 >>> texts({"type": "array", "maxItems": 4, "items": {"type": "string"}})
 4
+>>> texts({"type": "object", "properties": {}, "additionalProperties": False})
+0
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ def _texts(schema: Any, known: Mapping[str, Any], within: tuple[str, ...]) -> in
     found += sum(_texts(each, known, within) for each in schema.get("properties", {}).values())
     found += sum(_texts(each, known, within) for each in schema.get("prefixItems", ()))
     found += min(ITEMS, int(schema.get("maxItems", ITEMS))) * _texts(schema.get("items"), known, within)
-    if schema.get("type") == "object" and not schema.get("properties"):
-        values = _texts(schema.get("additionalProperties"), known, within)
+    free = schema.get("additionalProperties", True)
+    if schema.get("type") == "object" and not schema.get("properties") and free is not False:
+        values = _texts(free, known, within)
         keys = int(not _SETTLED & schema.get("propertyNames", {}).keys())
         found += min(ITEMS, int(schema.get("maxProperties", ITEMS))) * (keys + values)
     return found

@@ -45,7 +45,7 @@ const LONGEST: usize = 1 << 20;
 /// Tokens the shortest answer of a form may take.
 const LONGEST_ENDING: usize = 4096;
 /// Last tokens of a stretch in which its end is looked for: a long sentence.
-const LANDING: usize = 48;
+const LANDING: usize = 40;
 /// Added to the logit of its end there. Behind a sentence the end of a text is 2 to 11 below the likeliest token, elsewhere
 /// mostly 13 and more (SmolLM2 135M, three answers read while working, not stored).
 const EASE: f32 = 10.0;
@@ -53,8 +53,14 @@ const EASE: f32 = 10.0;
 const FORCE: f32 = 64.0;
 /// Tokens left at which endings are looked for, besides four times the shortest answer's.
 const WATCH: usize = 128;
-/// Tokens that a JSON string may always have.
+/// Tokens that a JSON string may always have, and those kept for one that may still come.
 const SHORTEST_STRING: usize = 12;
+const STRING: usize = 32;
+/// A passage of so many tokens at most, so often in a row, and so many tokens in all, is not written once more where something
+/// must follow: a small model would never come to an end.
+const LONGEST_ECHO: usize = 48;
+const ROUNDS: usize = 3;
+const LEAST_ECHO: usize = 24;
 /// Texts that lead JSON and most regular expressions on to their end.
 const CLOSERS: [&str; 14] = ["\"", "}", "]", ")", ",", ", ", ":", "-", "/", ".", ";", "\n", " ", "T"];
 /// Brackets of one kind that are closed in a row.
@@ -204,6 +210,7 @@ impl Grammars {
             left_by: None,
             stretch,
             run: 0,
+            said: Vec::new(),
             strings,
             string: 0,
             share: 0,
@@ -244,6 +251,7 @@ impl Compiled {
             matcher: form.matcher.deep_clone(),
             closers: Arc::clone(&form.closers),
             brackets: form.brackets.clone(),
+            said: Vec::new(),
             fillers: Arc::clone(&form.fillers),
             ends: Arc::clone(&form.ends),
             quotes: Arc::clone(&form.quotes),
@@ -296,6 +304,8 @@ pub(crate) struct Form {
     stretch: Option<usize>,
     /// Tokens drawn since something was forced.
     run: usize,
+    /// Those tokens.
+    said: Vec<u32>,
     /// JSON strings that may still come; none where they are left to themselves.
     strings: usize,
     /// Tokens drawn in the string that is being written, and those it should have at most.
@@ -330,6 +340,10 @@ impl Form {
         if early {
             self.ends.iter().for_each(|&id| space.allowed[id as usize] = logits[id as usize] + pressure);
         }
+        let in_string = self.strings > 0 && self.quotes.as_ref().as_ref().is_some_and(|quotes| quotes.inside(&mask));
+        if let Some(id) = self.echo().filter(|_| early || in_string) {
+            space.allowed[id as usize] = f32::NEG_INFINITY;
+        }
         let pushed = self.push_string(logits, &mask, left, &mut space.allowed);
         self.run += 1;
         let mut id = sampler.next(&space.allowed, &mut space.weights);
@@ -349,7 +363,18 @@ impl Form {
             self.shortened += usize::from(pressed);
             self.string = 0;
         }
+        self.said.push(id);
         Ok((self.advance(id, left)?, 1))
+    }
+
+    /// The token that would go on with a passage that was just written some times in a row: of itself that would never end.
+    fn echo(&self) -> Option<u32> {
+        let said = &self.said;
+        let repeats = |p: &usize| {
+            let most = (ROUNDS * p).max(LEAST_ECHO);
+            said.len() >= most && (said.len() - most..said.len() - p).all(|i| said[i] == said[i + p])
+        };
+        (1..=LONGEST_ECHO).find(repeats).map(|p| said[said.len() - p])
     }
 
     fn is_mark(&self, id: u32) -> bool {
@@ -370,7 +395,8 @@ impl Form {
         }
         if self.string == 2 {
             let rest = (self.watch - WATCH) / 4 + LANDING / 2;
-            self.share = (left.saturating_sub(rest.min(left / 2)) / self.strings).max(SHORTEST_STRING);
+            let others = STRING * (self.strings - 1);
+            self.share = left.saturating_sub((rest + others).min(left / 2)).max(SHORTEST_STRING);
             self.strings = (self.strings - 1).max(1);
         }
         let pressure = pressure(self.string, self.share, LANDING.min(self.share / 2).max(1));
@@ -439,6 +465,7 @@ impl Form {
             let Some(rest) = left.checked_sub(ids.len()) else { continue };
             if let Some(ending) = self.ending_of(next.clone(), rest)? {
                 (self.matcher, self.ending) = (next, Some(ending));
+                self.said.clear();
                 (self.run, self.left_by) = (0, if ids.len() > exit.len() { None } else { Some(i) });
                 return Ok(Some(ids));
             }
@@ -457,6 +484,7 @@ impl Form {
     fn went(&mut self, forced: &[u32]) {
         if !forced.is_empty() {
             (self.run, self.left_by) = (0, None);
+            self.said.clear();
         }
     }
 
