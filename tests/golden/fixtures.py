@@ -104,3 +104,13 @@ def smol() -> Any:
     import densecore
 
     return densecore.Model.load(real_path("smollm2-135m-instruct"))
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Random weights with room for the prompts of agents, of which every letter is a token."""
+    pytest.importorskip("transformers", reason="the maker of tiny models is the extra `dev`")
+    import densecore
+
+    folder = tmp_path_factory.mktemp("wide")
+    return densecore.Model.load(tiny.make_tiny("qwen2", folder, seed=6, layers=2, context=16384))

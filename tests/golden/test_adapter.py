@@ -19,10 +19,10 @@ import pydantic
 import pytest
 from typing_extensions import TypedDict
 
-import densecore
 from densecore import Lark, errors
-from tests import tiny
+from densecore.forms import response
 from tests.golden.fixtures import Pair
+from tests.golden.signatures import ask, asking, is_text
 
 dspy = pytest.importorskip("dspy", reason="the extra `dspy`")
 bridge = pytest.importorskip("densecore.dspy", reason="the extra `dspy`")
@@ -71,10 +71,6 @@ class Person(pydantic.BaseModel):
     code: str = pydantic.Field(pattern="^[A-Z]{2}-[0-9]{1,3}$")
     mood: Literal["calm", "merry"]
     parent: Person | None = None
-
-
-def is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() == value and value != ""
 
 
 def is_person(value: Any) -> bool:
@@ -194,19 +190,6 @@ TYPES: dict[str, tuple[Any, Callable[[Any], bool]]] = {
 }
 
 
-def asking(kind: Any, thought: bool = False, **field: Any) -> Any:
-    """A signature with the field and a text behind it, and if need be one before it."""
-    asked = dspy.Signature("question -> thought" if thought else {"question": (str, dspy.InputField())}, "Answer.")
-    return asked.append("value", dspy.OutputField(**field), kind).append("last", dspy.OutputField(max_length=40), str)
-
-
-def ask(model: Any, signature: Any, max_tokens: int, seed: int | None = None, temperature: float = 1.0) -> Any:
-    """One prediction under the adapter, from a language model that remembers nothing."""
-    lm = bridge.DenseLM(model, temperature=temperature, max_tokens=max_tokens, cache=False)
-    with dspy.context(lm=lm, adapter=bridge.DenseAdapter()):
-        return dspy.Predict(signature)(question="What is it?", config={"seed": seed})
-
-
 @pytest.mark.parametrize("name", TYPES)
 def test_nonsense_is_of_the_type(small: Pair, name: str) -> None:
     kind, is_one = TYPES[name]
@@ -224,17 +207,6 @@ def test_a_thought_before_it_changes_nothing(small: Pair, smol: Any, name: str) 
         found = ask(model, asking(kind, thought=True), 300, seed, temperature)
         assert is_one(found.value), f"seed {seed}: {found.value!r}"
         assert is_text(found.thought), f"seed {seed}: {found.thought!r}"
-
-
-def test_every_budget_closes(small: Pair) -> None:
-    """From the shortest answer on; less is refused, with the number that would do."""
-    asked = asking(dict[str, list[dt.date]], thought=True)
-    with pytest.raises(Exception, match="max_tokens = 8: an answer of this form takes") as refused:
-        ask(small.ours, asked, 8)
-    least = int(re.findall(r"takes (\d+) tokens", str(refused.value))[0])
-    for budget in (least, least + 1, least + 7, least + 60):
-        seed = int(np.random.default_rng().integers(1 << 30))
-        assert is_text(ask(small.ours, asked, budget, seed).thought), f"budget {budget}, seed {seed}"
 
 
 def test_constraints_of_texts_are_kept(small: Pair) -> None:
@@ -344,25 +316,6 @@ def test_dates_are_those_of_the_calendar() -> None:
                 assert (date.fullmatch(text) is not None) == there, text
 
 
-def test_a_long_thought_leaves_room(small: Pair) -> None:
-    """Random weights do not stop of themselves: what follows is drawn all the same, not the shortest that closes."""
-    asked = dspy.Signature("question -> thought, value: list[int], word: Literal['yes', 'no', 'perhaps']")
-    seeds = np.random.default_rng().integers(0, 1 << 30, 16).tolist()
-    found = [ask(small.ours, asked, 450, seed) for seed in seeds]
-    assert len({f.word for f in found}) > 1, seeds
-    assert len({str(f.value) for f in found}) > 1, seeds
-    assert min(len(small.ours.tokenize(f.thought)) for f in found) < 450 - fields.ROOM_JSON
-
-
-def test_a_text_of_bounded_length_has_room_behind_a_thought(wide: Any) -> None:
-    """Though each of its characters is a token, as are those of markers, and the thought before it would go on for ever."""
-    asked = dspy.Signature("question -> t").append("n", dspy.OutputField(max_length=120), str)
-    form, _ = fields.grammar(asked, {}, 320)
-    for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
-        found = wide.generate("a", form=form, max_tokens=320, temperature=1.0, seed=seed)
-        assert found.finish_reason == "stop", (seed, found.text)
-
-
 @pytest.mark.parametrize(
     ("kind", "named"),
     [(Literal["a\u2028b"], "choice"), (Literal[1, "1"], "choice 1"), (list[pydantic.FutureDate], "now_op"), (complex, "complex"),
@@ -446,133 +399,10 @@ def test_there_is_no_second_call(smol: Any, calls: list[Any]) -> None:
 def test_the_form_is_part_of_the_caches_key(smol: Any, calls: list[Any]) -> None:
     lm = bridge.DenseLM(smol, max_tokens=30)
     same = [{"role": "user", "content": "Is water wet?"}]
-    forms = [bridge.response.wrap(Lark(f'start: "{word}"')) for word in ("yes", "no")]
+    forms = [response.wrap(Lark(f'start: "{word}"')) for word in ("yes", "no")]
     assert [lm(messages=same, response_format=form)[0] for form in forms] == ["yes", "no"]
     assert [lm(messages=same, response_format=form)[0] for form in forms] == ["yes", "no"]
     assert len(calls) == 2
-
-
-def blunt(form: Lark) -> Lark:
-    """The same without exits, as forms are that look for no place to end."""
-    return Lark(form.texts[0], [*form.exits, *form.texts[1:]])
-
-
-def test_truncation_is_reported(smol: Any) -> None:
-    """What used up its tokens was cut, though its form is whole; what ended itself was not."""
-
-    def finish(signature: Any, most: int, asked: str = "Tell a very long story.", made: Any = blunt) -> str:
-        lm = bridge.DenseLM(smol, max_tokens=most, cache=False)
-        form, capped = fields.grammar(signature, {}, most)
-        lm(asked, response_format=bridge.response.wrap(made(form), capped))
-        return str(lm.history[-1]["response"].finish_reason)
-
-    thought = dspy.Signature("question -> thought, word: Literal['a', 'b']")
-    assert finish(dspy.Signature("question -> story"), 24) == "length"
-    parts = {"question": (str, dspy.InputField()), "story": (list[str], dspy.OutputField(min_length=1))}
-    assert finish(dspy.Signature(parts, "Tell it."), 24) == "length"
-    assert finish(dspy.Signature("question -> story: list[str]"), 24) == "stop", "it says nothing, and says so"
-    assert finish(thought, 60) == "length"
-    assert finish(thought, 200, "Say hi.", lambda form: form) == "stop"
-    assert finish(dspy.Signature("question -> word: Literal['a', 'b']"), 60) == "stop"
-    asked = dspy.lm15.Request(model="x", messages=(dspy.lm15.Message.user("Tell a very long story."),),
-                              config=dspy.lm15.Config(max_tokens=9))  # fmt: skip
-    assert bridge.DenseEngine(smol).complete(asked).finish_reason == "length"
-
-
-def test_long_texts_end_with_a_sentence(smol: Any) -> None:
-    """Mostly: in time for what must follow, where its model minds an end least."""
-    asked = [
-        [{"role": "user", "content": text}]
-        for text in ("Tell a very long story.", "Describe a harbour in detail.", "Explain how bread is made.",
-                     "What is a violin, and how is it played?", "Tell me all about whales.", "Why is the sky blue?")
-    ]  # fmt: skip
-    form, capped = fields.grammar(dspy.Signature("question -> thought, word: Literal['a', 'b']"), {}, 160)
-    frees, whole = smol.generate(asked, max_tokens=160), 0
-    for free, found in zip(frees, smol.generate(asked, form=form, max_tokens=160), strict=True):
-        text = re.fullmatch(r"\[\[ ## thought ## ]]\n(.*)\n\n\[\[ ## word ## ]]\n[ab]", found.text, re.DOTALL)
-        assert text, found.text
-        assert found.finish_reason == "stop"
-        assert not bridge.response.was_cut(bridge.response.wrap(form, capped)["json_schema"], found, smol)
-        assert len(smol.tokenize(text[1])) <= len(free.ids)
-        assert found.shortened == 1, "its model would have gone on"
-        whole += text[1].endswith((".", "!", "?"))
-    assert whole > len(asked) / 2
-
-
-def test_it_is_told_that_a_text_was_shortened(smol: Any) -> None:
-    lm = bridge.DenseLM(smol, max_tokens=160, cache=False)
-    form = bridge.response.wrap(
-        *fields.grammar(dspy.Signature("question -> thought, word: Literal['a', 'b']"), {}, 160)
-    )
-    config = dspy.lm15.Config(max_tokens=160, response_format={"type": "json_schema", **form["json_schema"]})
-    told = []
-    for asked in ("Tell a very long story.", "Say hi."):
-        lm(asked, response_format=form)
-        told.append(lm.history[-1]["response"].provider_data)
-        request = dspy.lm15.Request(model=lm.model, messages=(dspy.lm15.Message.user(asked),), config=config)
-        assert list(lm.engine.stream(request))[-1].provider_data == told[-1]
-    assert told == [{"shortened": 1}, None]
-
-
-def test_the_end_of_a_stretch_is_refused_where_it_makes_no_sense() -> None:
-    for stretch in (0, -1, True, 1.5, "7"):
-        with pytest.raises(errors.ArgumentError, match="stretch"):
-            Lark("start: /a/", stretch=stretch)
-
-
-@pytest.mark.parametrize("most", [120, 200, 320])
-def test_a_text_at_its_cap_was_cut(wide: Any, most: int) -> None:
-    """A text has ended where its model ended it, or has just as many tokens as it may have, and then that is said."""
-    asked = dspy.Signature("question -> thought, word: Literal['a', 'b']")
-    form, capped = fields.grammar(asked, {}, most)
-    seen = set()
-    for seed in np.random.default_rng().integers(0, 1 << 30, 12).tolist():
-        for kind in (form, blunt(form)):
-            text = wide.generate("a", form=kind, max_tokens=most, temperature=1.0, seed=seed)
-            tokens = bridge.response._tokens(text, "thought", wide)
-            cut = bridge.response.was_cut(bridge.response.wrap(kind, capped)["json_schema"], text, wide)
-            assert tokens <= capped["thought"], (seed, text.text)
-            assert cut == (tokens == capped["thought"]) or text.finish_reason == "length", (seed, text.text)
-            seen.add((bool(kind.exits), cut))
-    assert (True, False) in seen, "most random models draw an end or a place for one"
-    assert (False, True) in seen
-
-
-@pytest.mark.parametrize(
-    ("outputs", "first"),
-    [
-        ("thought, note: Optional[str], score: int", "score"),  # what may be left out is not gone to
-        ("thought: Annotated[str, pydantic.Field(max_length=300)], score: int", "score"),
-        ("thought, code: dspy.Code, score: int", "code"),
-    ],
-)
-def test_an_early_end_leads_to_the_next_field(smol: Any, outputs: str, first: str) -> None:
-    """And is written as nothing else: no fence of code stands in a text."""
-    kinds: dict[str, Any] = {"Optional[str]": str | None, "int": int, "dspy.Code": dspy.Code}
-    parts: dict[str, Any] = {"question": (str, dspy.InputField())}
-    for each in outputs.split(", "):
-        name, _, kind = each.partition(": ")
-        bound = {"max_length": 300} if "max_length" in kind else {}
-        parts[name] = (kinds.get(kind, str), dspy.OutputField(**bound))
-    form, _ = fields.grammar(dspy.Signature(parts, "Answer."), {}, 400)
-    prompt = [{"role": "user", "content": "Name the capital of France in one sentence."}]
-    free = smol.generate(prompt, max_tokens=60)
-    held = smol.generate(prompt, form=form, max_tokens=400, logprobs=0)
-    text = re.match(r"\[\[ ## thought ## ]]\n(.*?)\n+\[\[ ## (\w+) ## ]]\n", held.text, re.DOTALL)
-    assert text, held.text
-    assert text[2] == first, held.text
-    assert "```" not in text[1], held.text
-    assert len(text[1]) < 4 * len(free.text), "it ended where its model did, more or less"
-    marker = len(smol.tokenize(f"[[ ## {first} ## ]]"))
-    assert sum(each.logprob == 0 for each in held.logprobs or []) >= marker, "an exit is not drawn"
-
-
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Random weights with room for the prompts of agents, of which every letter is a token."""
-    pytest.importorskip("transformers", reason="the maker of tiny models is the extra `dev`")
-    folder = tmp_path_factory.mktemp("wide")
-    return densecore.Model.load(tiny.make_tiny("qwen2", folder, seed=6, layers=2, context=16384))
 
 
 def test_react_gives_each_tool_its_own_arguments(wide: Any) -> None:
@@ -665,17 +495,3 @@ def test_it_is_known_as_dspys_and_copied_like_it() -> None:
     assert type(adapter).__name__ == "ChatAdapter"
     assert type(pickle.loads(pickle.dumps(adapter))) is bridge.DenseAdapter
     assert type(copy.deepcopy(adapter)) is bridge.DenseAdapter
-
-
-def test_texts_in_json_share_the_room_and_keys_are_short(wide: Any) -> None:
-    """Random models write as long as they may: all of it has room, and the finish reason says so."""
-    several = pydantic.Field(min_length=1, max_length=4)
-    kinds: list[Any] = [Annotated[list[str], several], Annotated[dict[str, int], several], dict[str, list[str]]]
-    for kind in kinds:
-        form, _ = fields.grammar(asking(kind), {}, 1500)
-        longest = max(int(n) for n in re.findall(r"\{0,(\d+)\}", form.texts[0]))
-        assert longest < 400, form.texts[0]
-    form, _ = fields.grammar(asking(dict[str, int]), {}, 1500)
-    for seed in np.random.default_rng().integers(0, 1 << 30, 4).tolist():
-        found = wide.generate("a", form=form, max_tokens=1500, temperature=1.0, seed=seed).text
-        assert all(len(key) <= 80 for key in re.findall(r'"((?:[^"\\]|\\.)*)": ', found)), found

@@ -25,13 +25,16 @@ from densecore.errors import ArgumentError
 from densecore.forms.annotation import of_type
 from densecore.forms.form import Lark
 from densecore.forms.formats import PLAIN_FORMATS
-from densecore.forms.lengths import bounded
+from densecore.forms.lengths import texts
 from densecore.forms.schema import Rules, quoted, regex
 
-# Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion.
-ROOM_TEXT = 96
-ROOM_JSON = 256  # or a quarter of the answer, if that is more
-ROOM_CHOICE = 16
+# Tokens kept for what follows a free text, so that a long thought leaves room for its conclusion: what a value takes that is
+# to the point.
+ROOM_TEXT = 64
+ROOM_JSON = 10  # besides its strings
+ROOM_STRING = 10  # with its key
+ROOM_CHOICE = 12
+ROOM_CODE = 128
 ROOM_MARKER = 16
 LEAST_TEXT = 16  # tokens of a free text before others, however little there is
 
@@ -39,9 +42,10 @@ LINE_ENDS = ("\x85", "\u2028", "\u2029")  # that JSON allows in strings as they 
 _SEPARATOR = r'"\n\n[[ ## "'
 # Control characters, and what ends a line in Python besides a line feed: DSPy reads line by line.
 ODD = rf"\x00-\x08\x0b-\x1f\x7f{''.join(LINE_ENDS)}"
-# Text that comes back as it was written: it begins with what is no space and nowhere holds "[[ #", as markers do. Said
+# Text that comes back as it was written: it begins with what is no space and nowhere holds "[[ #" or "[[#", as markers do and
+# what small models take for them. Said
 # without complements and intersections, which would cost the engine more than the text itself.
-_BRACKETS = rf"\[[^\[{ODD}]|\[\[+[^\[ {ODD}]"
+_BRACKETS = rf"\[[^\[{ODD}]|\[\[+[^\[ #{ODD}]"
 _BRACKETS = rf"{_BRACKETS}|(?:\[\[+ )+(?:[^\[#{ODD}]|{_BRACKETS})"
 _TEXT = rf"(?:[^\s\[{ODD}]|{_BRACKETS})(?:[^\[{ODD}]|{_BRACKETS})*\[*"
 _CODE = (
@@ -67,6 +71,8 @@ class Value:
     """Whether it is free text, which ends where a marker begins."""
     closers: tuple[str, ...] = ()
     """Texts that lead to its end."""
+    strings: int = 0
+    """JSON strings that it may hold."""
 
 
 def text_rule() -> str:
@@ -89,7 +95,7 @@ def grammar(
         calls: ``minItems`` and ``maxItems`` of tool calls.
     """
     shared = Rules()
-    values = _values(signature, tools, shared, max(ROOM_JSON, max_tokens // 4), calls or {})
+    values = _values(signature, tools, shared, calls or {})
     cap = _cap(list(values.values()), max_tokens)
     capped: dict[str, int] = {}
     rules = []
@@ -120,7 +126,8 @@ def grammar(
     exits = [f"{feeds}[[ ## {name} ## ]]\n" for name in later for feeds in ("\n\n", "\n")]
     closers = [closer for value in values.values() for closer in value.closers]
     stretch = max(1, cap - ROOM_MARKER // 2) if capped else None  # a marker's beginning counts as the text's
-    return Lark(lark, closers, exits=exits, stretch=stretch), capped
+    strings = sum(value.strings for value in values.values())
+    return Lark(lark, closers, exits=exits, stretch=stretch, strings=strings), capped
 
 
 def _from(values: Mapping[str, Value], start: int) -> tuple[str, bool]:
@@ -143,11 +150,7 @@ def _cap(values: Sequence[Value], max_tokens: int) -> int:
 
 
 def _values(
-    signature: type[dspy.Signature],
-    tools: Mapping[str, dspy.Tool],
-    rules: Rules,
-    room: int,
-    calls: Mapping[str, int],
+    signature: type[dspy.Signature], tools: Mapping[str, dspy.Tool], rules: Rules, calls: Mapping[str, int]
 ) -> dict[str, Value]:
     fields, found = signature.output_fields, {}
     for name, field in fields.items():
@@ -155,17 +158,17 @@ def _values(
             continue
         try:
             if name == "next_tool_name" and "next_tool_args" in fields and tools:
-                found[name] = _tool_call(tools, rules, room)
+                found[name] = _tool_call(tools, rules)
             elif field.annotation is dspy.ToolCalls and tools:
-                found[name] = _json(tool_calls(tools, calls), rules, room)
+                found[name] = _json(tool_calls(tools, calls), rules)
             else:
-                found[name] = _value(field, rules, room)
+                found[name] = _value(field, rules)
         except ArgumentError as error:
             raise ArgumentError(f"field {name}: {error}") from None
     return found
 
 
-def _value(field: Any, rules: Rules, room: int) -> Value:
+def _value(field: Any, rules: Rules) -> Value:
     kind, origin = field.annotation, get_origin(field.annotation)
     args = get_args(kind)
     optional = not field.is_required()
@@ -178,7 +181,7 @@ def _value(field: Any, rules: Rules, room: int) -> Value:
     if inspect.isclass(kind) and issubclass(kind, dspy.Code):
         language: Any = kind
         fence = quoted(f"```{language.language.lower()}\n")
-        return Value(f"{fence} /{_CODE}/", ROOM_JSON, terminal=True, closers=("\n```",))
+        return Value(f"{fence} /{_CODE}/", ROOM_CODE, terminal=True, closers=("\n```",))
     if origin is Literal or kind is bool or (inspect.isclass(kind) and issubclass(kind, enum.Enum)):
         members = args if origin is Literal else (True, False) if kind is bool else list(kind)
         return Value(" | ".join(quoted(_spelling(member, kind)) for member in members), ROOM_CHOICE)
@@ -186,7 +189,7 @@ def _value(field: Any, rules: Rules, room: int) -> Value:
     pattern = PLAIN_FORMATS.get(found.get("format", ""))
     if pattern:
         return Value(regex(pattern), ROOM_CHOICE, open=True)
-    return _json(found, rules, room)
+    return _json(found, rules)
 
 
 def _whole(schema: Any) -> Any:
@@ -201,18 +204,17 @@ def _whole(schema: Any) -> Any:
     return made
 
 
-def _json(schema: Mapping[str, Any], rules: Rules, room: int) -> Value:
-    is_number = schema.get("type") in ("integer", "number")
-    return Value(rules.schema(bounded(schema, room)), ROOM_CHOICE if is_number else room, open=is_number)
+def _json(schema: Mapping[str, Any], rules: Rules) -> Value:
+    is_number, strings = schema.get("type") in ("integer", "number"), texts(schema)
+    room = ROOM_CHOICE if is_number else ROOM_JSON + ROOM_STRING * strings
+    return Value(rules.schema(schema), room, open=is_number, strings=strings)
 
 
-def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules, room: int) -> Value:
+def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
     """A tool's name and arguments that fit this tool."""
-    pairs = []
+    pairs, values = [], []
     for name, tool in tools.items():
         head = quoted(f"{_spelling(name, Literal[name])}\n\n[[ ## next_tool_args ## ]]\n")
-        pairs.append(f"{head} {_json(arguments(tool), rules, room).rule}")
-    return Value(" | ".join(pairs), ROOM_MARKER + room)
 
 
 def _spelling(value: Any, kind: Any) -> str:

@@ -29,15 +29,20 @@ class Form:
     exceeds is refused.
     """
 
-    __slots__ = ("exits", "kind", "stretch", "texts")
+    __slots__ = ("exits", "kind", "stretch", "strings", "texts")
 
-    def __init__(self, kind: str, texts: Sequence[str], exits: Sequence[str] = (), stretch: int | None = None) -> None:
+    def __init__(
+        self, kind: str, texts: Sequence[str], exits: Sequence[str] = (), stretch: int | None = None, strings: int = 0
+    ) -> None:
         for text in (*texts, *exits):
             if not isinstance(text, str):
                 raise ArgumentError(f"form = {text!r:.80}: it must be a str")
         if stretch is not None and (isinstance(stretch, bool) or not isinstance(stretch, int) or stretch < 1):
             raise ArgumentError(f"stretch = {stretch!r:.80}: it must be a whole number from 1, or None")
+        if isinstance(strings, bool) or not isinstance(strings, int) or strings < 0:
+            raise ArgumentError(f"strings = {strings!r:.80}: it must be a whole number from 0")
         self.kind, self.texts, self.exits, self.stretch = kind, list(texts), list(exits), stretch
+        self.strings = strings
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{text!r:.60}' for text in self.texts)})"
@@ -87,14 +92,22 @@ class Lark(Form):
             text that could go on ends where its writer would end it. They must be no text that could stand there.
         stretch: Tokens that such a text should have at most. Among the last of them its end becomes likelier and likelier, so
             that it ends where that is least out of place.
+        strings: JSON strings that the answer may hold. Each may have its share of the tokens that are left, and towards the end
+            of it its end becomes likelier, as with ``stretch``.
     """
 
     __slots__ = ()
 
     def __init__(
-        self, grammar: str, closers: Sequence[str] = (), *, exits: Sequence[str] = (), stretch: int | None = None
+        self,
+        grammar: str,
+        closers: Sequence[str] = (),
+        *,
+        exits: Sequence[str] = (),
+        stretch: int | None = None,
+        strings: int = 0,
     ) -> None:
-        super().__init__("lark", [grammar, *closers], exits, stretch)
+        super().__init__("lark", [grammar, *closers], exits, stretch, strings)
 
 
 def read(form: object) -> dict[str, Any] | None:
@@ -105,5 +118,6 @@ def read(form: object) -> dict[str, Any] | None:
         raise ArgumentError(f"form = {form!r:.80}: give densecore.Json, Regex, Choice or Lark")
     if form.kind == "lark":
         text, *closers = form.texts
-        return {"lark": {"text": text, "closers": closers, "exits": form.exits, "stretch": form.stretch}}
+        more = {"closers": closers, "exits": form.exits, "stretch": form.stretch, "strings": form.strings}
+        return {"lark": {"text": text, **more}}
     return {form.kind: form.texts if form.kind == "choice" else form.texts[0]}

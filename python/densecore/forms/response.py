@@ -1,7 +1,7 @@
 """DSPy's ``response_format`` and the forms of answers: JSON of a schema, any JSON object, or a form of our own.
 
 >>> read({"type": "json_schema", "schema": {"type": "boolean"}})
-Lark('start: ("true" | "false")\\n')
+Json('{"type": "boolean"}')
 >>> wrapped = wrap(Lark('start: "yes" | "no"'))["json_schema"]
 >>> read({"type": "json_schema", "schema": wrapped["schema"]})
 Lark('start: "yes" | "no"')
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from densecore.errors import ArgumentError
-from densecore.forms.form import Lark
-from densecore.forms.schema import Rules
+from densecore.forms.exact import exact
+from densecore.forms.form import Form, Json, Lark
 from densecore.model import Model
 from densecore.results import Generation
 
@@ -34,32 +34,28 @@ def wrap(form: Lark, capped: Mapping[str, int] | None = None) -> dict[str, Any]:
         "texts": form.texts,
         "exits": form.exits,
         "stretch": form.stretch,
+        "strings": form.strings,
         "capped": dict(capped or {}),
     }
     return {"type": "json_schema", "json_schema": {"name": _OURS, "schema": {_OURS: ours}}}
 
 
-def read(response_format: Mapping[str, Any] | None) -> Lark | None:
+def read(response_format: Mapping[str, Any] | None) -> Form | None:
     """The form of a request."""
     if not response_format or response_format["type"] == "text":
         return None
     if response_format["type"] == "json_object":
-        return _json({"type": "object"})
+        return Json({"type": "object"})
     schema = response_format.get("schema")
     if response_format["type"] != "json_schema" or not isinstance(schema, dict):
         raise ArgumentError(f"response_format = {response_format!r:.80}: give a json_schema or a json_object")
     ours = schema.get(_OURS)
     if ours is None:
-        return _json(schema)
+        return Json(exact(schema))
     if ours["kind"] != "lark":
         raise ArgumentError(f"response_format: kind = {ours['kind']!r:.80} is not one that is sent here")
-    return Lark(ours["texts"][0], ours["texts"][1:], exits=ours["exits"], stretch=ours["stretch"])
-
-
-def _json(schema: Mapping[str, Any]) -> Lark:
-    rules = Rules()
-    start = rules.schema(schema)
-    return Lark(f"start: {start}\n{rules}")
+    more = {name: ours[name] for name in ("exits", "stretch", "strings")}
+    return Lark(ours["texts"][0], ours["texts"][1:], **more)
 
 
 def was_cut(response_format: Mapping[str, Any] | None, found: Generation, model: Model) -> bool:

@@ -19,26 +19,23 @@ from densecore.errors import ArgumentError
 from densecore.forms.decimals import between, units
 from densecore.forms.formats import ANY_STRING, FORMATS, STRIPPED
 
-LONGEST_STRING = 500  # characters: some five sentences
-LONGEST_KEY = 40  # characters of a key that the schema does not name
-MOST_ITEMS = 20  # of an array or of an object with free keys; a small model that does not stop ends here
 DIGITS = 12  # of a whole number without bounds
 DECIMALS = 6  # places behind the point
 
 # Characters of a string as JSON writes them, for which the engine has its masks ready; of escapes the usual few.
 _NEXT = r'(?:[^"\\\x00-\x1f\x7f]|\\["\\nt])'
 _FIRST = r'(?:[^\s"\\\x00-\x1f\x7f]|\\["\\])'
-_KEY = rf'/"{_FIRST}{_NEXT}{{0,{LONGEST_KEY - 1}}}"/'
+_KEY = f'/"{_FIRST}{_NEXT}*"/'
 _INTEGER = f"-?(?:0|[1-9][0-9]{{0,{DIGITS - 1}}})"
 _NUMBER = rf"{_INTEGER}(?:\.[0-9]{{1,{DECIMALS}}})?"
 
 # Keywords that judge a value and have no counterpart here. All that are unknown say nothing about values.
-_REFUSED = (
+REFUSED = (
     "not", "if", "then", "else", "contains", "dependencies", "dependentRequired", "dependentSchemas",
     "unevaluatedItems", "unevaluatedProperties", "additionalItems", "contentMediaType", "contentEncoding",
     "contentSchema", "$dynamicRef", "$recursiveRef",
 )  # fmt: skip
-_KEYWORDS = {
+KEYWORDS = {
     "string": ("pattern", "format", "minLength", "maxLength"),
     "object": ("properties", "patternProperties", "additionalProperties", "propertyNames", "minProperties",
                "maxProperties", "required"),
@@ -78,10 +75,11 @@ class Rules:
         return _Reader(self, definitions).node(schema)
 
     def anything(self) -> str:
-        """The rule of any JSON value two levels deep: what has no schema must still come to an end."""
+        """The rule of any JSON value."""
         if "any" not in self.named:
+            self.named["any"] = ""  # of itself
             leaf = self.add(f'{_string({})} | /{_NUMBER}/ | "true" | "false" | "null"')
-            self.named["any"] = f"{leaf} | {_several(leaf, 0, MOST_ITEMS)} | {_keyed({_KEY: leaf}, 0, MOST_ITEMS)}"
+            self.named["any"] = f"{leaf} | {_several('any')} | {_keyed({_KEY: 'any'})}"
         return "any"
 
 
@@ -97,8 +95,8 @@ class _Reader:
             return self.rules.anything()
         if not isinstance(schema, Mapping):
             raise ArgumentError(f"schema {schema!r:.80} allows nothing; leave it out")
-        if found := [word for word in _REFUSED if word in schema]:
-            raise _refused(schema, f"{found[0]} cannot be held; say it in other words")
+        if found := [word for word in REFUSED if word in schema]:
+            raise refused(schema, f"{found[0]} cannot be held; say it in other words")
         if "$ref" in schema:
             return self.reference(schema["$ref"])
         if "const" in schema or "enum" in schema:
@@ -110,7 +108,7 @@ class _Reader:
         kind = schema.get("type")
         if isinstance(kind, list):
             return self.any_of([{**schema, "type": one} for one in kind])
-        kind = kind or next((k for k, words in _KEYWORDS.items() if any(word in schema for word in words)), None)
+        kind = kind or next((k for k, words in KEYWORDS.items() if any(word in schema for word in words)), None)
         makers: dict[Any, Callable[[Any], str]] = {
             None: lambda _: self.rules.anything(),
             "null": lambda _: '"null"',
@@ -122,7 +120,7 @@ class _Reader:
             "object": self.object,
         }
         if kind not in makers:
-            raise _refused(schema, f"type = {kind!r:.80} is none of JSON's")
+            raise refused(schema, f"type = {kind!r:.80} is none of JSON's")
         return makers[kind](schema)
 
     def reference(self, path: str) -> str:
@@ -136,35 +134,18 @@ class _Reader:
         return self.references[name]
 
     def resolved(self, schema: Any) -> Any:
-        return self.definitions.get(schema["$ref"].rpartition("/")[2]) if "$ref" in schema else schema
+        return _resolved(schema, self.definitions)
 
     def combined(self, word: str, schema: Mapping[str, Any]) -> str:
-        beside = [k for words in _KEYWORDS.values() for k in words if k in schema]
+        beside = [k for words in KEYWORDS.values() for k in words if k in schema]
         options = schema[word]
         if beside or (word == "allOf" and len(options) > 1):
-            raise _refused(
+            raise refused(
                 schema, f"{word} with {beside or f'{len(options)} parts'} cannot be held; merge them into one"
             )
-        if word == "oneOf" and "discriminator" not in schema and not self.apart(options):
-            raise _refused(schema, "two options of oneOf may allow the same value; use anyOf")
+        if word == "oneOf" and "discriminator" not in schema and not are_apart(options, self.definitions):
+            raise refused(schema, "two options of oneOf may allow the same value; use anyOf")
         return self.any_of(options)
-
-    def apart(self, options: list[Any]) -> bool:
-        """Whether no value fits two of the options, as far as their types and constants tell."""
-        kinds = ["number" if kind == "integer" else kind for kind in (self.resolved(o).get("type") for o in options)]
-        fixed = [
-            {
-                name: part["const"]
-                for name, part in self.resolved(option).get("properties", {}).items()
-                if "const" in part
-            }
-            for option in options
-        ]
-        return all(
-            kinds[i] != kinds[j] or any(fixed[j].get(name, value) != value for name, value in fixed[i].items())
-            for i in range(len(options))
-            for j in range(i)
-        )
 
     def any_of(self, options: list[Any]) -> str:
         held, errors = [], []
@@ -180,14 +161,14 @@ class _Reader:
     def array(self, schema: Mapping[str, Any]) -> str:
         least = schema.get("minItems", 0)
         if schema.get("uniqueItems") and least > 1:
-            raise _refused(schema, "minItems with uniqueItems cannot be held; ask for a list")
+            raise refused(schema, "minItems with uniqueItems cannot be held; ask for a list")
         if first := schema.get("prefixItems"):
             if schema.get("items") or least < len(first) or schema.get("maxItems", len(first)) < len(first):
-                raise _refused(schema, "only tuples of one length can be held")
+                raise refused(schema, "only tuples of one length can be held")
             items = ' ", " '.join(self.node(item) for item in first)
             return f'("[" {items} "]")'
-        most = schema.get("maxItems", max(MOST_ITEMS, least))
-        return _several(self.node(schema.get("items", True)), least, most) if most else '"[]"'
+        most = schema.get("maxItems")
+        return '"[]"' if most == 0 else _several(self.node(schema.get("items", True)), least, most)
 
     def object(self, schema: Mapping[str, Any]) -> str:
         properties, free = schema.get("properties", {}), schema.get("additionalProperties", True)
@@ -195,7 +176,7 @@ class _Reader:
             return self.keyed(schema, free)
         required = schema.get("required", [])
         if "minProperties" in schema or "maxProperties" in schema or set(required) - set(properties):
-            raise _refused(schema, "numbers of properties, and required ones without a schema, cannot be held")
+            raise refused(schema, "numbers of properties, and required ones without a schema, cannot be held")
         items = [(f"{quoted(_text(k) + ': ')} {self.node(v)}", k in required)
                  for k, v in properties.items()]  # fmt: skip
         # In their order; a comma stands before all but the first that is there.
@@ -207,9 +188,9 @@ class _Reader:
         return f'("{{" {bare} "}}")'
 
     def keyed(self, schema: Mapping[str, Any], values: Any) -> str:
-        least, most = schema.get("minProperties", 0), schema.get("maxProperties", MOST_ITEMS)
+        least, most = schema.get("minProperties", 0), schema.get("maxProperties")
         if least > 1:
-            raise _refused(schema, "keys may come twice, so minProperties cannot be held; name them")
+            raise refused(schema, "keys may come twice, so minProperties cannot be held; name them")
         pairs = {_string({"pattern": key}): part for key, part in schema.get("patternProperties", {}).items()}
         pairs = pairs or {self.key(schema.get("propertyNames", {})): values}
         return _keyed({key: self.node(part) for key, part in pairs.items()}, least, most)
@@ -221,33 +202,52 @@ class _Reader:
         if "const" in schema or "enum" in schema:
             names = [schema["const"]] if "const" in schema else schema["enum"]
             return f"({' | '.join(quoted(_text(str(name))) for name in names)})"
-        if kind == "integer" and not any(word in schema for word in _KEYWORDS["number"]):
+        if kind == "integer" and not any(word in schema for word in KEYWORDS["number"]):
             return f'/"{_INTEGER}"/'
         if kind == "string":
-            return _string(schema) if any(word in schema for word in _KEYWORDS["string"]) else _KEY
-        raise _refused(schema, "keys of this kind cannot be held; use strings or a Literal")
+            return _string(schema) if any(word in schema for word in KEYWORDS["string"]) else _KEY
+        raise refused(schema, "keys of this kind cannot be held; use strings or a Literal")
 
 
-def _several(item: str, least: int, most: int, ends: str = "[]") -> str:
-    more = f' (", " {item}){{{max(0, least - 1)},{most - 1}}}' if most > 1 else ""
+def _resolved(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    return definitions.get(schema["$ref"].rpartition("/")[2], {}) if "$ref" in schema else schema
+
+
+def are_apart(options: list[Any], definitions: Mapping[str, Any]) -> bool:
+    """Whether no value fits two of the options, as far as their types and constants tell."""
+    plain = [_resolved(option, definitions) for option in options]
+    kinds = ["number" if option.get("type") == "integer" else option.get("type") for option in plain]
+    fixed = [
+        {name: part["const"] for name, part in option.get("properties", {}).items() if "const" in part}
+        for option in plain
+    ]
+    return all(
+        kinds[i] != kinds[j] or any(fixed[j].get(name, value) != value for name, value in fixed[i].items())
+        for i in range(len(options))
+        for j in range(i)
+    )
+
+
+def _several(item: str, least: int = 0, most: int | None = None, ends: str = "[]") -> str:
+    more = f' (", " {item}){{{max(0, least - 1)},{"" if most is None else most - 1}}}' if most is None or most > 1 else ""
     several = f"{item}{more}"
     return f'("{ends[0]}" {several} "{ends[1]}")' if least else f'("{ends[0]}" ({several})? "{ends[1]}")'
 
 
-def _keyed(pairs: Mapping[str, str], least: int, most: int) -> str:
+def _keyed(pairs: Mapping[str, str], least: int = 0, most: int | None = None) -> str:
     pair = " | ".join(f'{key} ": " {value}' for key, value in pairs.items())
     return _several(f"({pair})", least, most, "{}")
 
 
 def _number(schema: Mapping[str, Any]) -> str:
-    bounds = {k: schema[k] for k in _KEYWORDS["number"] if schema.get(k) is not None}
+    bounds = {k: schema[k] for k in KEYWORDS["number"] if schema.get(k) is not None}
     step = bounds.pop("multipleOf", None)
     is_whole = schema.get("type") == "integer" or (step is not None and step == int(step))
     places = 0 if is_whole else DECIMALS
     if step is not None and not is_whole:
         places = round(-math.log10(step))
         if not math.isclose(step, 10.0**-places):
-            raise _refused(schema, "of fractions only tenths, hundredths and so on can be held as multipleOf")
+            raise refused(schema, "of fractions only tenths, hundredths and so on can be held as multipleOf")
     elif not bounds and step is None:
         return f"/{_INTEGER if is_whole else _NUMBER}/"
     least = max(bounds.get("minimum", -math.inf), bounds.get("exclusiveMinimum", -math.inf))
@@ -259,7 +259,7 @@ def _number(schema: Mapping[str, Any]) -> str:
         most, below = max(10**DIGITS, 10 * int(max(least, 0))), True
     found = between(least, most, places, above=above, below=below)
     if not found:
-        raise _refused(schema, f"there is no such number with {places} places")
+        raise refused(schema, f"there is no such number with {places} places")
     if is_whole and step is not None and step != 1:
         low, high = units(least, most, 0, above=above, below=below)
         return f"%json {json.dumps({'type': 'integer', 'minimum': low, 'maximum': high, 'multipleOf': int(step)})}"
@@ -267,32 +267,38 @@ def _number(schema: Mapping[str, Any]) -> str:
 
 
 def _string(schema: Mapping[str, Any]) -> str:
-    least = schema.get("minLength", 1)
-    most = schema.get("maxLength", max(LONGEST_STRING, 2 * least))
+    least, most = schema.get("minLength", 1), schema.get("maxLength")
     name, pattern = schema.get("format"), schema.get("pattern")
-    if least > most:
-        raise _refused(schema, "minLength is more than maxLength")
+    if most is not None and least > most:
+        raise refused(schema, "minLength is more than maxLength")
     if name is not None and name not in FORMATS and name not in ANY_STRING:
-        raise _refused(schema, f"format = {name!r:.80} is not known; there are {', '.join(FORMATS)}")
+        raise refused(schema, f"format = {name!r:.80} is not known; there are {', '.join(FORMATS)}")
     if pattern is not None:
         if name in FORMATS:
-            raise _refused(schema, "a pattern beside a format cannot be held; leave one out")
-        return f"%json {json.dumps({'type': 'string', 'pattern': pattern, 'minLength': least, 'maxLength': most})}"
+            raise refused(schema, "a pattern beside a format cannot be held; leave one out")
+        limit = {} if most is None else {"maxLength": most}
+        return f"%json {json.dumps({'type': 'string', 'pattern': pattern, 'minLength': least, **limit})}"
     if name in FORMATS:
         return regex(f'"(?:{FORMATS[name]})"')
     if most == 0:
         return '"\\"\\""'
-    if schema.get(STRIPPED) and most > 1:  # begins and ends with what is no blank
-        rest = f"{_NEXT}{{{max(0, least - 2)},{most - 2}}}{_FIRST}"
+    if schema.get(STRIPPED) and (most is None or most > 1):  # begins and ends with what is no blank
+        rest = f"{_times(max(0, least - 2), None if most is None else most - 2)}{_FIRST}"
         written = f"{_FIRST}{rest}" if least > 1 else f"{_FIRST}(?:{rest})?"
     else:
-        written = f"{_FIRST}{_NEXT}{{{max(0, least - 1)},{most - 1}}}"
+        written = f"{_FIRST}{_times(max(0, least - 1), None if most is None else most - 1)}"
     return f'/"{written}"/' if least else f'/"(?:{written})?"/'
+
+
+def _times(least: int, most: int | None) -> str:
+    """So many characters of a string."""
+    return f"{_NEXT}*" if (least, most) == (0, None) else f"{_NEXT}{{{least},{'' if most is None else most}}}"
 
 
 def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _refused(schema: object, why: str) -> ArgumentError:
+def refused(schema: object, why: str) -> ArgumentError:
+    """The error for a schema that cannot be held."""
     return ArgumentError(f"schema {json.dumps(schema, default=str)[:120]}: {why}")

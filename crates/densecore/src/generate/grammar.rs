@@ -34,6 +34,9 @@ pub enum Grammar {
         exits: Vec<String>,
         /// Tokens of the model that should stand before an exit at most: towards them its end becomes likelier.
         stretch: Option<usize>,
+        /// JSON strings that it may hold: each may have its share of the tokens left, towards which its end becomes likelier.
+        #[serde(default)]
+        strings: usize,
     },
 }
 
@@ -41,15 +44,27 @@ pub enum Grammar {
 const LONGEST: usize = 1 << 20;
 /// Tokens the shortest answer of a form may take.
 const LONGEST_ENDING: usize = 4096;
-/// Last tokens of a stretch in which its end is looked for, at least: a long sentence.
-const LANDING: usize = 48;
+/// Last tokens of a stretch in which its end is looked for: a long sentence.
+const LANDING: usize = 40;
 /// Added to the logit of its end there. Behind a sentence the end of a text is 2 to 11 below the likeliest token, elsewhere
 /// mostly 13 and more (SmolLM2 135M, three answers read while working, not stored).
 const EASE: f32 = 10.0;
 /// Added besides at the end of a stretch, where it outweighs any other.
 const FORCE: f32 = 64.0;
+/// Tokens left at which endings are looked for, besides four times the shortest answer's.
+const WATCH: usize = 128;
+/// Tokens that a JSON string may always have, and those kept for one that may still come.
+const SHORTEST_STRING: usize = 12;
+const STRING: usize = 32;
+/// A passage of so many tokens at most, so often in a row, and so many tokens in all, is not written once more where something
+/// must follow: a small model would never come to an end.
+const LONGEST_ECHO: usize = 48;
+const ROUNDS: usize = 3;
+const LEAST_ECHO: usize = 24;
 /// Texts that lead JSON and most regular expressions on to their end.
 const CLOSERS: [&str; 14] = ["\"", "}", "]", ")", ",", ", ", ":", "-", "/", ".", ";", "\n", " ", "T"];
+/// Brackets of one kind that are closed in a row.
+const DEEPEST: usize = 64;
 /// Texts that stand for anything where something must stand.
 const FILLERS: [&str; 8] = ["0", "1", "a", "true", "null", "e", "A", "-"];
 
@@ -82,6 +97,37 @@ pub(crate) struct Grammars {
     factory: ParserFactory,
     tokenizer: Tokenizer,
     ends: Vec<u32>,
+    quotes: Arc<Option<Quotes>>,
+}
+
+/// Tokens by which JSON strings are told.
+struct Quotes {
+    /// Tokens that begin with a quote.
+    ends: Vec<u32>,
+    /// Tokens in which a string ends or begins.
+    marks: Vec<bool>,
+    /// A letter and a line feed: strings may hold the one and not the other.
+    letter: u32,
+    line: u32,
+}
+
+impl Quotes {
+    fn new(words: &[Vec<u8>]) -> Option<Self> {
+        let find = |word: &[u8]| words.iter().position(|w| w == word).map(|id| id as u32);
+        let is_mark = |w: &Vec<u8>| (0..w.len()).any(|i| w[i] == b'"' && (i == 0 || w[i - 1] != b'\\'));
+        Some(Self {
+            ends: (0..words.len() as u32).filter(|&id| words[id as usize].first() == Some(&b'"')).collect(),
+            marks: words.iter().map(is_mark).collect(),
+            letter: find(b"a")?,
+            line: find(b"\n")?,
+        })
+    }
+
+    /// Whether the next token goes on with a string, or ends it.
+    fn inside(&self, mask: &SimpleVob) -> bool {
+        let ends = self.ends.first().is_some_and(|&id| mask.is_allowed(id));
+        ends && mask.is_allowed(self.letter) && !mask.is_allowed(self.line)
+    }
 }
 
 fn refused(detail: impl std::fmt::Display) -> Error {
@@ -102,6 +148,7 @@ impl Grammars {
                 [mark, bytes].concat()
             })
             .collect();
+        let quotes = Arc::new(Quotes::new(&words));
         let trie = TokTrie::from(&TokRxInfo::new(vocab as u32, end), &words);
         let environment: TokEnv = Arc::new(Vocabulary { trie, tokenizer: tokenizer.clone() });
         let mut factory = ParserFactory::new_simple(&environment).map_err(refused)?;
@@ -109,13 +156,13 @@ impl Grammars {
         let mut ends = ends.to_vec();
         ends.retain(|&id| id != end);
         ends.insert(0, end);
-        Ok(Self { factory, tokenizer: tokenizer.clone(), ends })
+        Ok(Self { factory, tokenizer: tokenizer.clone(), ends, quotes })
     }
 
     /// A form ready to begin.
     pub fn compile(&self, grammar: &Grammar) -> Result<Compiled> {
         let none: &[String] = &[];
-        let (top, closers, exits, stretch) = match grammar {
+        let (top, closers, exits, stretch, strings) = match grammar {
             Grammar::Json(schema) => {
                 limit(schema)?;
                 let mut schema: serde_json::Value =
@@ -127,11 +174,11 @@ impl Grammars {
                     });
                     object.entry("x-guidance").or_insert(spaces);
                 }
-                (TopLevelGrammar::from_json_schema(schema), none, none, None)
+                (TopLevelGrammar::from_json_schema(schema), none, none, None, 0)
             }
             Grammar::Regex(pattern) => {
                 limit(pattern)?;
-                (TopLevelGrammar::from_regex(pattern), none, none, None)
+                (TopLevelGrammar::from_regex(pattern), none, none, None, 0)
             }
             Grammar::Choice(texts) => {
                 if texts.is_empty() || texts.iter().any(String::is_empty) {
@@ -140,11 +187,11 @@ impl Grammars {
                 texts.iter().try_for_each(|text| limit(text))?;
                 let quoted: Vec<String> =
                     texts.iter().map(|t| serde_json::Value::from(t.as_str()).to_string()).collect();
-                (TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | "))), none, none, None)
+                (TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | "))), none, none, None, 0)
             }
-            Grammar::Lark { text, closers, exits, stretch } => {
+            Grammar::Lark { text, closers, exits, stretch, strings } => {
                 limit(text)?;
-                (TopLevelGrammar::from_lark(text.clone()), &**closers, &**exits, *stretch)
+                (TopLevelGrammar::from_lark(text.clone()), &**closers, &**exits, *stretch, *strings)
             }
         };
         let matcher = Matcher::new(self.factory.create_parser(top));
@@ -157,11 +204,17 @@ impl Grammars {
         let closing: Vec<&str> = exits.iter().chain(closers).map(String::as_str).chain(CLOSERS).collect();
         let mut form = Form {
             matcher,
+            brackets: closing.len() - CLOSERS.len() + 1..closing.len() - CLOSERS.len() + 3,
             closers: spell(&closing)?,
             exits: exits.len(),
             left_by: None,
             stretch,
             run: 0,
+            said: Vec::new(),
+            strings,
+            string: 0,
+            share: 0,
+            quotes: Arc::clone(&self.quotes),
             fillers: spell(&FILLERS)?,
             ends: self.ends.clone().into(),
             ending: None,
@@ -173,7 +226,7 @@ impl Grammars {
             return Err(refused("no short text of this form was found; give texts that lead to its end"));
         };
         let shortest = ending.len();
-        form.watch = 4 * shortest + 128;
+        form.watch = 4 * shortest + WATCH;
         form.ending = Some(ending);
         Ok(Compiled { form, shortest })
     }
@@ -197,12 +250,21 @@ impl Compiled {
         Ok(Form {
             matcher: form.matcher.deep_clone(),
             closers: Arc::clone(&form.closers),
+            brackets: form.brackets.clone(),
+            said: Vec::new(),
             fillers: Arc::clone(&form.fillers),
             ends: Arc::clone(&form.ends),
+            quotes: Arc::clone(&form.quotes),
             ending: form.ending.clone(),
             ..*form
         })
     }
+}
+
+/// What is added to the logit of an end after so many of the tokens that it should have at most.
+fn pressure(run: usize, most: usize, landing: usize) -> f32 {
+    let into = (run + landing).saturating_sub(most) as f32 / landing as f32;
+    EASE * (4.0 * into).min(1.0) + FORCE * (4.0 * into - 3.0).max(0.0).powi(2)
 }
 
 /// Goes on by a token, and by those that must follow it; the rules know one end token for all of them.
@@ -232,6 +294,8 @@ fn limit(source: &str) -> Result<()> {
 pub(crate) struct Form {
     matcher: Matcher,
     closers: Arc<[Vec<u32>]>,
+    /// Those that are brackets: the second and the third of [`CLOSERS`].
+    brackets: std::ops::Range<usize>,
     /// So many of them, the first, are exits.
     exits: usize,
     /// The last exit, unless something was forced since: were it text, it would fit again and again.
@@ -240,6 +304,14 @@ pub(crate) struct Form {
     stretch: Option<usize>,
     /// Tokens drawn since something was forced.
     run: usize,
+    /// Those tokens.
+    said: Vec<u32>,
+    /// JSON strings that may still come; none where they are left to themselves.
+    strings: usize,
+    /// Tokens drawn in the string that is being written, and those it should have at most.
+    string: usize,
+    share: usize,
+    quotes: Arc<Option<Quotes>>,
     fillers: Arc<[Vec<u32>]>,
     /// Tokens that end an answer; the rules know the first.
     ends: Arc<[u32]>,
@@ -268,6 +340,11 @@ impl Form {
         if early {
             self.ends.iter().for_each(|&id| space.allowed[id as usize] = logits[id as usize] + pressure);
         }
+        let in_string = self.strings > 0 && self.quotes.as_ref().as_ref().is_some_and(|quotes| quotes.inside(&mask));
+        if let Some(id) = self.echo().filter(|_| early || in_string) {
+            space.allowed[id as usize] = f32::NEG_INFINITY;
+        }
+        let pushed = self.push_string(logits, &mask, left, &mut space.allowed);
         self.run += 1;
         let mut id = sampler.next(&space.allowed, &mut space.weights);
         if early && self.ends.contains(&id) {
@@ -279,7 +356,56 @@ impl Form {
             self.restrict(logits, &mask, &mut space.allowed);
             id = sampler.next(&space.allowed, &mut space.weights);
         }
+        if self.is_mark(id) {
+            let likelier =
+                |other: usize| space.allowed[other] > f32::NEG_INFINITY && logits[other] > logits[id as usize];
+            let pressed = pushed && (0..logits.len()).any(|other| likelier(other) && !self.is_mark(other as u32));
+            self.shortened += usize::from(pressed);
+            self.string = 0;
+        }
+        self.said.push(id);
         Ok((self.advance(id, left)?, 1))
+    }
+
+    /// The token that would go on with a passage that was just written some times in a row: of itself that would never end.
+    fn echo(&self) -> Option<u32> {
+        let said = &self.said;
+        let repeats = |p: &usize| {
+            let most = (ROUNDS * p).max(LEAST_ECHO);
+            said.len() >= most && (said.len() - most..said.len() - p).all(|i| said[i] == said[i + p])
+        };
+        (1..=LONGEST_ECHO).find(repeats).map(|p| said[said.len() - p])
+    }
+
+    fn is_mark(&self, id: u32) -> bool {
+        self.quotes.as_ref().as_ref().is_some_and(|quotes| quotes.marks[id as usize])
+    }
+
+    /// Within a JSON string, adds to the logits of its ends what its share asks for; whether that is anything. A share is of
+    /// what is left beside the shortest way to the end.
+    fn push_string(&mut self, logits: &[f32], mask: &SimpleVob, left: usize, allowed: &mut [f32]) -> bool {
+        let Some(quotes) = self.quotes.as_ref().as_ref().filter(|_| self.strings > 0) else { return false };
+        if !quotes.inside(mask) {
+            self.string = 0;
+            return false;
+        }
+        self.string += 1;
+        if self.string == 1 {
+            return false; // a text of another kind may begin like one
+        }
+        if self.string == 2 {
+            let rest = (self.watch - WATCH) / 4 + LANDING / 2;
+            let others = STRING * (self.strings - 1);
+            self.share = left.saturating_sub((rest + others).min(left / 2)).max(SHORTEST_STRING);
+            self.strings = (self.strings - 1).max(1);
+        }
+        let pressure = pressure(self.string, self.share, LANDING.min(self.share / 2).max(1));
+        quotes.ends.iter().filter(|_| pressure > 0.0).for_each(|&id| {
+            if mask.is_allowed(id) {
+                allowed[id as usize] = logits[id as usize] + pressure;
+            }
+        });
+        pressure > 0.0
     }
 
     /// Whether without pressure a token that goes on with the text would be likelier than this end.
@@ -339,6 +465,7 @@ impl Form {
             let Some(rest) = left.checked_sub(ids.len()) else { continue };
             if let Some(ending) = self.ending_of(next.clone(), rest)? {
                 (self.matcher, self.ending) = (next, Some(ending));
+                self.said.clear();
                 (self.run, self.left_by) = (0, if ids.len() > exit.len() { None } else { Some(i) });
                 return Ok(Some(ids));
             }
@@ -357,6 +484,7 @@ impl Form {
     fn went(&mut self, forced: &[u32]) {
         if !forced.is_empty() {
             (self.run, self.left_by) = (0, None);
+            self.said.clear();
         }
     }
 
@@ -364,13 +492,11 @@ impl Form {
     /// more and more, so that it ends where its end is least out of place.
     fn pressure(&mut self) -> Result<f32> {
         let Some(stretch) = self.stretch else { return Ok(0.0) };
-        let landing = (stretch / 8).max(LANDING).min(stretch / 2).max(1);
-        let into = (self.run + landing).saturating_sub(stretch);
+        let pressure = pressure(self.run, stretch, LANDING.min(stretch / 2).max(1));
         let mut exit = 0;
-        while into > 0 && exit < self.exits {
+        while pressure > 0.0 && exit < self.exits {
             if self.may_fit(exit)? {
-                let into = into as f32 / landing as f32;
-                return Ok(EASE * (4.0 * into).min(1.0) + FORCE * (4.0 * into - 3.0).max(0.0).powi(2));
+                return Ok(pressure);
             }
             exit += 1;
         }
@@ -416,7 +542,7 @@ impl Form {
     /// Tokens that bring `matcher` to an end in at most `limit`, if some are found: what is forced; or the first closer
     /// that fits and was not the last step, or the filler least used; and so on.
     fn ending_of(&self, mut matcher: Matcher, limit: usize) -> Result<Option<Vec<u32>>> {
-        let (mut ending, mut last, mut used) = (Vec::new(), usize::MAX, vec![0usize; self.fillers.len()]);
+        let (mut ending, mut last, mut row, mut used) = (Vec::new(), usize::MAX, 0, vec![0usize; self.fillers.len()]);
         while ending.len() <= limit {
             if matcher.is_stopped() || matcher.is_accepting().map_err(refused)? {
                 return Ok(Some(ending));
@@ -429,9 +555,12 @@ impl Form {
             }
             let fits =
                 |text: &Vec<u32>| matcher.clone().try_consume_tokens(text).is_ok_and(|taken| taken == text.len());
-            let closer = (0..self.closers.len()).find(|&i| i != last && fits(&self.closers[i]));
+            // Brackets are nested, so the same one may close several in a row.
+            let again = |i: usize| i != last || (row < DEEPEST && self.brackets.contains(&i));
+            let closer = (0..self.closers.len()).find(|&i| again(i) && fits(&self.closers[i]));
             let filler = || (0..self.fillers.len()).filter(|&i| fits(&self.fillers[i])).min_by_key(|&i| used[i]);
             let step = if let Some(closer) = closer {
+                row = if closer == last { row + 1 } else { 0 };
                 last = closer;
                 self.closers[closer].clone()
             } else if let Some(filler) = filler() {

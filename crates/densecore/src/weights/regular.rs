@@ -44,8 +44,7 @@ pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>> {
             what: format!("the size of {} in bytes", path.display()),
             value: size,
             cap,
-            remedy: "a genuine file is far smaller; fetch the model again, or raise the cap in Limits if it is trusted"
-                .into(),
+            remedy: "a genuine file is far smaller; fetch the model again".into(),
         });
     }
     Ok(bytes)

@@ -307,7 +307,10 @@ fn what_has_begun_ends_whatever_contexts_others_want() {
                 move || {
                     wait.recv().unwrap();
                     // Held until the list has ended or each was refused: the list's largest needs 5 of 8 blocks.
-                    wanted.iter().map(|ids| model.prefill(&[prompt(ids)], false, &Cancel::default())).collect::<Vec<_>>()
+                    wanted
+                        .iter()
+                        .map(|ids| model.prefill(&[prompt(ids)], false, &Cancel::default()))
+                        .collect::<Vec<_>>()
                 }
             });
             let answers = model.generate(&list, &tokens(6), false, &mut |_| {
