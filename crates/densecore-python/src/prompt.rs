@@ -72,8 +72,8 @@ impl<'py> FromPyObject<'_, 'py> for PyChat {
             "message" => Ending::Message,
             _ => Ending::Content,
         };
-        let (mut messages, mut slots) = (Vec::new(), Vec::new());
-        for entries in list {
+        let mut slots = Vec::new();
+        let mut message = |entries: Vec<(String, Bound<'py, PyAny>)>| {
             let entry = |(key, value): (String, Bound<'py, PyAny>)| {
                 let given = match (key.as_str(), value.is_none()) {
                     ("content", false) => content(value.extract()?, &mut slots),
@@ -81,8 +81,9 @@ impl<'py> FromPyObject<'_, 'py> for PyChat {
                 };
                 Ok((key, given))
             };
-            messages.push(Message(entries.into_iter().map(entry).collect::<PyResult<_>>()?));
-        }
+            Ok(Message(entries.into_iter().map(entry).collect::<PyResult<_>>()?))
+        };
+        let messages = list.into_iter().map(&mut message).collect::<PyResult<_>>()?;
         let variables = variables.into_iter().map(|(name, value)| (name, value.0)).collect();
         Ok(Self(Chat { messages, variables, template, ending }, slots))
     }

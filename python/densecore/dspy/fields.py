@@ -215,6 +215,10 @@ def _tool_call(tools: Mapping[str, dspy.Tool], rules: Rules) -> Value:
     pairs, values = [], []
     for name, tool in tools.items():
         head = quoted(f"{_spelling(name, Literal[name])}\n\n[[ ## next_tool_args ## ]]\n")
+        values.append(_json(arguments(tool), rules))
+        pairs.append(f"{head} {values[-1].rule}")
+    room, strings = max(value.room for value in values), max(value.strings for value in values)
+    return Value(" | ".join(pairs), ROOM_MARKER + room, strings=strings)
 
 
 def _spelling(value: Any, kind: Any) -> str:

@@ -229,7 +229,9 @@ def are_apart(options: list[Any], definitions: Mapping[str, Any]) -> bool:
 
 
 def _several(item: str, least: int = 0, most: int | None = None, ends: str = "[]") -> str:
-    more = f' (", " {item}){{{max(0, least - 1)},{"" if most is None else most - 1}}}' if most is None or most > 1 else ""
+    more = (
+        f' (", " {item}){{{max(0, least - 1)},{"" if most is None else most - 1}}}' if most is None or most > 1 else ""
+    )
     several = f"{item}{more}"
     return f'("{ends[0]}" {several} "{ends[1]}")' if least else f'("{ends[0]}" ({several})? "{ends[1]}")'
 

@@ -117,7 +117,9 @@ impl Penalised {
             }
         }
         if self.holds_on(length) {
-            ends.iter().for_each(|&id| out[id as usize] = LAST);
+            for &id in ends {
+                out[id as usize] = LAST;
+            }
         }
         out
     }
@@ -133,7 +135,9 @@ mod tests {
         let none = Penalties::default();
         let apply = |p: &Penalties, wrote: &[u32]| {
             let mut answer = Penalised::new(p, [0, 1]);
-            wrote.iter().for_each(|&id| answer.wrote(id));
+            for &id in wrote {
+                answer.wrote(id);
+            }
             answer.apply(&logits, wrote.len(), &[3], &mut Vec::new()).to_vec()
         };
         assert_eq!(apply(&none, &[2, 2]), logits);

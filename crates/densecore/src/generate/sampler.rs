@@ -137,6 +137,7 @@ fn reaching(mut kept: Vec<(u32, f64)>, enough: f64) -> Vec<(u32, f64)> {
     kept
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what sorting asks for")]
 fn likelier(a: &(u32, f32), b: &(u32, f32)) -> std::cmp::Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }

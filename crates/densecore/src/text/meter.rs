@@ -164,12 +164,10 @@ impl Meter {
             )));
         }
         match value.kind() {
-            _ if machinery(value) => {
-                return Err(refused(format!(
-                    "{} is used as a value; text, numbers, lists and maps are",
-                    value.as_object().map_or("something", |object| object.type_name())
-                )));
-            }
+            _ if machinery(value) => Err(refused(format!(
+                "{} is used as a value; text, numbers, lists and maps are",
+                value.as_object().map_or("something", |object| object.type_name())
+            ))),
             ValueKind::Seq => value.try_iter()?.try_for_each(|item| self.walk(&item, depth + 1, size)),
             ValueKind::Map => value.try_iter()?.try_for_each(|key| {
                 self.walk(&key, depth + 1, size)?;

@@ -1,5 +1,7 @@
 //! Stand-ins for what a template must pass through untouched: special tokens that a user only wrote about, and slots.
 
+use std::fmt::Write as _;
+
 use std::collections::HashMap;
 
 use super::chat::Piece;
@@ -128,7 +130,11 @@ impl Marks {
 
     /// The mark as JSON of ASCII alone writes it: one that went through there is no mark any more.
     fn escaped(&self) -> String {
-        self.mark.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        self.mark.encode_utf16(&mut [0; 2]).iter().fold(String::new(), |mut text, unit| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\u{unit:04x}");
+            text
+        })
     }
 
     fn altered(&self) -> Error {

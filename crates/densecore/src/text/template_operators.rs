@@ -147,12 +147,11 @@ fn multiply(meter: &Meter, a: &Value, b: &Value) -> Result<Value, Error> {
 
 /// Charges for a comparison: text of different lengths is told apart at once, other values are read.
 pub fn compared(meter: &Meter, a: &Value, b: &Value) -> Result<(), Error> {
-    match (a.as_str(), b.as_str()) {
-        (Some(a), Some(b)) => meter.charge(a.len().min(b.len()) as u64),
-        _ => {
-            meter.read(a)?;
-            meter.read(b).map(|_| ())
-        }
+    if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
+        meter.charge(a.len().min(b.len()) as u64)
+    } else {
+        meter.read(a)?;
+        meter.read(b).map(|_| ())
     }
 }
 

@@ -59,16 +59,14 @@ fn alone(name: &str, value: &Value) -> Result<bool, Error> {
 
 fn beside(meter: &Meter, name: &str, value: &Value, other: &Value) -> Result<bool, Error> {
     let operator = match name {
-        "eq" | "equalto" | "==" => "==",
-        "ne" | "!=" => "!=",
+        // "sameas" asks Python for the same object; for what templates compare so, that is the same kind and value.
+        "eq" | "equalto" | "==" | "ne" | "!=" => "!=",
         "lt" | "lessthan" | "<" => "<",
         "le" | "<=" => "<=",
         "gt" | "greaterthan" | ">" => ">",
         "ge" | ">=" => ">=",
         "in" => return contains(meter, other, value),
         "divisibleby" => return Ok(whole(&arithmetic("%", value, other)?) == Some(0)),
-        // Python asks for the same object; for what templates compare so, that is the same kind and value.
-        "sameas" => "==",
         _ => return Err(unknown(name)),
     };
     compared(meter, value, other)?;

@@ -57,16 +57,14 @@ impl Templates {
             Some(name) => named(name),
             None => chat.has_tools().then(|| named(TOOLS)).flatten().or_else(|| named(DEFAULT)),
         };
-        match found {
-            Some(template) => template.as_ref().map_err(|why| Error::Template(why.clone())),
-            None => {
-                let wanted = chat.template.as_ref().map_or("no default".into(), |name| format!("none named {name:?}"));
-                let names: Vec<String> = self.names().map(|name| format!("{name:?}")).collect();
-                Err(Error::Prompt(format!(
-                    "among this model's chat templates is {wanted}; choose template= from {}",
-                    names.join(", ")
-                )))
-            }
+        if let Some(template) = found {
+            return template.as_ref().map_err(|why| Error::Template(why.clone()));
         }
+        let wanted = chat.template.as_ref().map_or("no default".into(), |name| format!("none named {name:?}"));
+        let names: Vec<String> = self.names().map(|name| format!("{name:?}")).collect();
+        Err(Error::Prompt(format!(
+            "among this model's chat templates is {wanted}; choose template= from {}",
+            names.join(", ")
+        )))
     }
 }

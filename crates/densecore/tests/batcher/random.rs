@@ -197,9 +197,9 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
                 ignore_eos: true,
             };
             let thought = context.think(None, &thinking, false, cancel)?;
-            all.push(thought.context.generate(None, &options, false, &mut |_| {})?);
+            all.extend(thought.context.generate(None, &options, false, &mut |_| {})?);
             context.truncate(*cut)?;
-            all.push(context.generate(None, &options, false, &mut |_| {})?);
+            all.extend(context.generate(None, &options, false, &mut |_| {})?);
             let mut outcome = outcome(all);
             outcome.push((bits(&thought.vectors.to_vec()), None));
             Ok(outcome)
