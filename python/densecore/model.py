@@ -84,7 +84,8 @@ class Model:
             kv: Storage of keys and values: ``"f16"``, ``"f32"``, or ``"auto"`` (f32 for float32 weights, else f16).
             exact: Compute with float32 weights: quantised ones are unpacked, at 4 bytes each, and ``kv="auto"`` means f32.
                 The reference path: slow, and without the rounding of inputs to 8 bits.
-            cache_bytes: Cap on the keys and values of all calls and contexts together. A call enters when there is room for
+            cache_bytes: Memory for the keys and values of all calls and contexts together, kept from other models; without it
+                the models of this process share three quarters of what is free. A call enters when there is room for
                 all it may come to need, first come, first served, and is then never stopped for lack of it.
             max_memory: Refuse to load what needs more bytes than this; what the machine has free by default.
             prefix_bytes: How much of the contexts' memory may keep prefixes for prompts that begin alike (0 for none);

@@ -220,7 +220,9 @@ impl Model {
     pub fn memory(&self) -> (u64, u64, u64, u64) {
         let g = &self.0.geometry;
         let used = g.room.used() * g.block();
-        let allowed = g.budget.min((g.room.limit() as u64).saturating_mul(g.block() as u64));
+        // A budget of its own is told as it was given; what models share, in the blocks that are left of it.
+        let (limit, block) = (g.room.limit() as u64, g.block() as u64);
+        let allowed = if limit >= g.budget / block { g.budget } else { limit * block };
         (self.0.decoder.bytes() as u64, self.0.file_bytes, used as u64, allowed)
     }
 

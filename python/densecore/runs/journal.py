@@ -48,7 +48,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o644)
         except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}; choose another place") from error
+            raise StorageError(f"cannot write the journal {path}: {error.strerror}; choose another place") from error
         try:
             if not lock.take(self._descriptor, lock.BEHIND):
                 raise StorageError(f"{path} is being written by another run: wait for it, or choose another place")
@@ -108,7 +108,7 @@ class Journal:
                 self._mend(descriptor)
             if isinstance(error, OSError):
                 raise StorageError(
-                    f"cannot write to {self.path}: {error.strerror}; what it holds is whole, so free some room and go on"
+                    f"cannot write to the journal {self.path}: {error.strerror}; what it holds is whole, so free some room and go on"
                 ) from error
             raise
         self._end, self._torn = self._end + len(line), False
