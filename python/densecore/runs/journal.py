@@ -108,7 +108,7 @@ class Journal:
                 self._mend(descriptor)
             if isinstance(error, OSError):
                 raise StorageError(
-                    f"cannot write to the journal {self.path}: {error.strerror}; what it holds is whole, so free some room and go on"
+                    f"cannot write to the journal {self.path}: {error.strerror}; what it holds is whole: free some room and go on"
                 ) from error
             raise
         self._end, self._torn = self._end + len(line), False
