@@ -198,7 +198,6 @@ def test_one_name_is_one_model_while_somebody_has_it(folders: tuple[Path, Path])
     assert seen() is second.model
 
 
-@pytest.mark.skipif(not hasattr(densecore.Model, "close"), reason="models cannot be closed")
 def test_a_closed_model_is_loaded_again(folders: tuple[Path, Path]) -> None:
     first = bridge.DenseLM(str(folders[0]), max_tokens=6)
     said = first(ASKED)
