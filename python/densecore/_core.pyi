@@ -223,7 +223,12 @@ class Model:
         """Continue each prompt on a thread of the engine's own."""
 
     def score(
-        self, pairs: Sequence[tuple[wire.Prompt, Sequence[int]]], top: int, raw: bool, cancel: CancelFlag | None
+        self,
+        pairs: Sequence[tuple[wire.Prompt, Sequence[int]]],
+        top: int,
+        salt: str | None,
+        raw: bool,
+        cancel: CancelFlag | None,
     ) -> list[wire.Score]:
         """Log-probabilities of target ids after their prompts."""
 
@@ -242,7 +247,9 @@ class Model:
     ) -> Recording:
         """Take vectors behind their prefixes to the states of a layer, to go back from them."""
 
-    def prefill(self, batch: Sequence[wire.Prompt], raw: bool, cancel: CancelFlag | None) -> list[Context]:
+    def prefill(
+        self, batch: Sequence[wire.Prompt], salt: str | None, raw: bool, cancel: CancelFlag | None
+    ) -> list[Context]:
         """Read each prompt once."""
 
     def think(

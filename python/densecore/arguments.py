@@ -81,6 +81,17 @@ def flag(cancel: object) -> _core.CancelFlag | None:
     return cancel._core
 
 
+def salt(name: str, value: Any) -> str | None:
+    """A salt of kept prefixes, or None. No message shows one."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ArgumentError(f"{name} = a value of type {type(value).__name__}: it must be a str or None")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ArgumentError(f"{name} = a text of {len(value)} characters: it cannot be encoded; remove lone surrogates")
+    return value
+
+
 def texts(name: str, value: Any) -> list[str]:
     """One text or several, as a list."""
     found = [value] if isinstance(value, str) else list(value or ())
@@ -91,7 +102,14 @@ def texts(name: str, value: Any) -> list[str]:
 
 
 def think_options(
-    model: Model, steps: int, mode: str, temperature: float, top_k: int, stop: Stop, ignore_eos: bool
+    model: Model,
+    steps: int,
+    mode: str,
+    temperature: float,
+    top_k: int,
+    stop: Stop,
+    ignore_eos: bool,
+    cache_salt: str | None = None,
 ) -> wire.ThinkOptions:
     """The engine's options of latent steps."""
     stops: list[int] = []
@@ -112,4 +130,5 @@ def think_options(
         "top_k": whole("top_k", top_k),
         "stop": stops,
         "ignore_eos": bool(ignore_eos),
+        "cache_salt": salt("cache_salt", cache_salt),
     }

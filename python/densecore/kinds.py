@@ -45,6 +45,13 @@ class Call(TypedDict, total=False):
     cancel: Cancel | None
 
 
+class Salted(Call, total=False):
+    """What calls take that keep what they computed of their prompts, and find what others kept."""
+
+    cache_salt: str | None
+    """See :class:`densecore.GenerateOptions`."""
+
+
 class Grad(Call, total=False):
     """See :meth:`densecore.Model.loss_and_grad`."""
 
@@ -66,7 +73,7 @@ class Generate(Call, GenerateOptions, total=False):
     """See :meth:`densecore.Model.generate`."""
 
 
-class Think(Call, total=False):
+class Think(Salted, total=False):
     """See :meth:`densecore.Model.think`."""
 
     mode: str

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from densecore import _core, gradient, results
-from densecore.arguments import Cancel, flag, number, think_options, truth, whole
+from densecore.arguments import Cancel, flag, number, salt, think_options, truth, whole
 from densecore.arguments import optional as optional_whole
 from densecore.chat import Chat
 from densecore.chat import checked as checked_text
@@ -31,7 +31,21 @@ from densecore.stream import Stream
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from densecore.kinds import Call, Encode, Generate, Grad, Many, One, Prefix, Stop, Target, Tensor, Think, Vectors
+    from densecore.kinds import (
+        Call,
+        Encode,
+        Generate,
+        Grad,
+        Many,
+        One,
+        Prefix,
+        Salted,
+        Stop,
+        Target,
+        Tensor,
+        Think,
+        Vectors,
+    )
     from densecore.options import GenerateOptions
 
 
@@ -380,7 +394,8 @@ class Model:
             cancel: Stops the call; what was written so far is returned.
             options: How to generate, see :class:`densecore.GenerateOptions`: ``max_tokens``, ``temperature``, ``top_k``,
                 ``top_p``, ``min_p``, ``repetition_penalty``, ``presence_penalty``, ``frequency_penalty``, ``logit_bias``,
-                ``min_tokens``, ``n``, ``seed``, ``stop``, ``stop_token_ids``, ``form``, ``logprobs``, ``ignore_eos``.
+                ``min_tokens``, ``n``, ``seed``, ``stop``, ``stop_token_ids``, ``form``, ``logprobs``, ``ignore_eos``,
+                ``cache_salt``.
 
         Returns:
             A :class:`Generation`, or a list of them for a list of prompts; with ``n`` above 1 a list of ``n`` a prompt. Of
@@ -408,26 +423,31 @@ class Model:
 
     @overload
     def score(
-        self, prompt: Many, target: Sequence[Target], *, top: int = 0, **options: Unpack[Call]
+        self, prompt: Many, target: Sequence[Target], *, top: int = 0, **options: Unpack[Salted]
     ) -> list[Score]: ...
     @overload
-    def score(self, prompt: One, target: Target, *, top: int = 0, **options: Unpack[Call]) -> Score: ...
+    def score(self, prompt: One, target: Target, *, top: int = 0, **options: Unpack[Salted]) -> Score: ...
     def score(
         self,
         prompt: One | Many,
         target: Target | Sequence[Target],
         *,
         top: int = 0,
+        cache_salt: str | None = None,
         raw: bool = False,
         cancel: Cancel | None = None,
     ) -> Score | list[Score]:
-        """Log-probabilities of ``target`` (text or ids) after ``prompt``; lists of both are scored in pairs."""
+        """Log-probabilities of ``target`` (text or ids) after ``prompt``; lists of both are scored in pairs.
+
+        ``cache_salt`` is that of :class:`densecore.GenerateOptions`.
+        """
         rows, many = read(prompt, self)
         targets = [self._target(t) for t in (target if many else [target])]
         if len(targets) != len(rows):
             raise ArgumentError(f"target = {len(targets)} targets: give one for each of the {len(rows)} prompts")
         pairs = list(zip(rows, targets, strict=True))
-        found = [results.score(s) for s in self._core.score(pairs, whole("top", top), raw, flag(cancel))]
+        salted = salt("cache_salt", cache_salt)
+        found = [results.score(s) for s in self._core.score(pairs, whole("top", top), salted, raw, flag(cancel))]
         return found if many else found[0]
 
     # -- loss -> gradient ----------------------------------------------------------------------------------------
@@ -517,15 +537,20 @@ class Model:
     # -- prompt -> context -> thought ----------------------------------------------------------------------------
 
     @overload
-    def prefill(self, prompt: Many, **options: Unpack[Call]) -> list[Context]: ...
+    def prefill(self, prompt: Many, **options: Unpack[Salted]) -> list[Context]: ...
     @overload
-    def prefill(self, prompt: One, **options: Unpack[Call]) -> Context: ...
+    def prefill(self, prompt: One, **options: Unpack[Salted]) -> Context: ...
     def prefill(
-        self, prompt: One | Many, *, raw: bool = False, cancel: Cancel | None = None
+        self, prompt: One | Many, *, cache_salt: str | None = None, raw: bool = False, cancel: Cancel | None = None
     ) -> Context | list[Context]:
-        """Read a prompt once, to go on from it as often as you like."""
+        """Read a prompt once, to go on from it as often as you like.
+
+        ``cache_salt`` is that of :class:`densecore.GenerateOptions`; the context keeps it.
+        """
         rows, many = read(prompt, self)
-        contexts = [Context(c, self) for c in self._core.prefill(rows, raw, flag(cancel))]
+        contexts = [
+            Context(c, self) for c in self._core.prefill(rows, salt("cache_salt", cache_salt), raw, flag(cancel))
+        ]
         return contexts if many else contexts[0]
 
     def import_context(self, data: bytes | bytearray | str | os.PathLike[str]) -> Context:
@@ -557,6 +582,7 @@ class Model:
         top_k: int = 10,
         stop: Stop = (),
         ignore_eos: bool = False,
+        cache_salt: str | None = None,
         raw: bool = False,
         cancel: Cancel | None = None,
     ) -> Thought | list[Thought]:
@@ -572,10 +598,11 @@ class Model:
             top_k: Tokens in the mixture; 0 for the whole vocabulary.
             stop: Token ids (or texts of one token) that end the chain when they are the likeliest.
             ignore_eos: Go on past end tokens.
+            cache_salt: That of :class:`densecore.GenerateOptions`; the thought's context keeps it.
             raw: Let vectors of other spaces in.
             cancel: Stops the call.
         """
-        options = think_options(self, steps, mode, temperature, top_k, stop, ignore_eos)
+        options = think_options(self, steps, mode, temperature, top_k, stop, ignore_eos, cache_salt)
         rows, many = read(prompt, self)
         found: list[Thought] = [thought(t, self) for t in self._core.think(rows, options, raw, flag(cancel))]
         return found if many else found[0]

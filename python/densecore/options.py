@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from densecore import _core
-from densecore.arguments import number, optional, texts, truth, whole
+from densecore.arguments import number, optional, salt, texts, truth, whole
 from densecore.errors import ArgumentError
 from densecore.forms.form import read as read_form
 from densecore.prompt import ids as token_ids
@@ -54,6 +54,10 @@ class GenerateOptions(TypedDict, total=False):
     """Report log-probabilities, with so many alternatives a token; a token that the form forced has 0."""
     ignore_eos: bool
     """Go on past end tokens."""
+    cache_salt: str | None
+    """Share kept prefixes only with calls of the same salt, of 1 to 256 bytes; without one, with all calls that have none. Give
+    each tenant its own, which nobody can guess: ``usage.cached_positions`` and the time a call takes tell what others have
+    read."""
 
 
 def _seeds(name: str, value: Any) -> list[int]:
@@ -98,6 +102,7 @@ READERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "form": ("form", _form),
     "logprobs": ("logprobs", optional),
     "ignore_eos": ("ignore_eos", truth),
+    "cache_salt": ("cache_salt", salt),
 }
 """Each option's name in the engine, and what turns a value into the engine's kind or refuses it."""
 

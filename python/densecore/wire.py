@@ -57,6 +57,7 @@ class ThinkOptions(TypedDict):
     """0 for the whole vocabulary."""
     stop: list[int]
     ignore_eos: bool
+    cache_salt: str | None
 
 
 class Config(TypedDict):

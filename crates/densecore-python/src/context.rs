@@ -26,6 +26,7 @@ pub mod thinking {
         top_k: usize,
         stop: Vec<u32>,
         ignore_eos: bool,
+        cache_salt: Option<String>,
     }
 
     impl Options {
@@ -49,6 +50,7 @@ pub mod thinking {
                 top_k: self.top_k,
                 stop: self.stop,
                 ignore_eos: self.ignore_eos,
+                cache_salt: self.cache_salt.into(),
             })
         }
     }

@@ -261,11 +261,12 @@ impl Model {
         py: Python<'_>,
         pairs: Vec<(PyPrompt, Vec<u32>)>,
         top: usize,
+        salt: Option<String>,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<ScoreTuple>> {
         let pairs: Vec<_> = pairs.into_iter().map(|(p, target)| (p.0, target)).collect();
-        let scores = enter(py, cancel, |cancel| self.inner.score(&pairs, top, raw, cancel))?;
+        let scores = enter(py, cancel, |cancel| self.inner.score(&pairs, top, &salt.into(), raw, cancel))?;
         Ok(scores.into_iter().map(score).collect())
     }
 
@@ -301,11 +302,12 @@ impl Model {
         &self,
         py: Python<'_>,
         batch: Vec<PyPrompt>,
+        salt: Option<String>,
         raw: bool,
         cancel: Option<&CancelFlag>,
     ) -> PyResult<Vec<Context>> {
         let list = prompts(batch);
-        let contexts = enter(py, cancel, |cancel| self.inner.prefill(&list, raw, cancel))?;
+        let contexts = enter(py, cancel, |cancel| self.inner.prefill(&list, &salt.into(), raw, cancel))?;
         Ok(contexts.into_iter().map(Context::from).collect())
     }
 

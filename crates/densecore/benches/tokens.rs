@@ -3,7 +3,7 @@
 //! `DENSECORE_BENCH_MODEL=model.gguf cargo bench -p densecore`; without a model it says so and measures nothing.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use densecore::generate::{Cancel, GenerateOptions, Mode, Prompt, Segment, Tap, Thinking};
+use densecore::generate::{Cancel, GenerateOptions, Mode, Prompt, Salt, Segment, Tap, Thinking};
 use densecore::{LoadOptions, Model};
 use std::path::Path;
 use std::time::Duration;
@@ -35,17 +35,25 @@ fn tokens_per_second(criterion: &mut Criterion) {
 
     let long = [prompt(&model, 512)];
     group.throughput(Throughput::Elements(512));
-    group.bench_function("prefill 512", |b| b.iter(|| model.prefill(&long, false, &cancel)));
+    group.bench_function("prefill 512", |b| b.iter(|| model.prefill(&long, &Salt::default(), false, &cancel)));
     group.bench_function("encode 512", |b| b.iter(|| model.encode(&long, Tap::default(), false, &cancel)));
 
-    let Ok(contexts) = model.prefill(&[prompt(&model, 128)], false, &cancel) else { return };
+    let Ok(contexts) = model.prefill(&[prompt(&model, 128)], &Salt::default(), false, &cancel) else { return };
     let context = &contexts[0];
     let steps = 16;
     group.throughput(Throughput::Elements(steps as u64));
     let options = GenerateOptions { max_tokens: steps, ignore_eos: true, ..GenerateOptions::default() };
     group.bench_function("decode after 128", |b| b.iter(|| context.generate(None, &options, false, &mut |_| {})));
     for (name, mode) in [("mixture", Mode::Mixture), ("state", Mode::State), ("token", Mode::Token)] {
-        let thinking = Thinking { steps, mode, temperature: 1.0, top_k: 10, stop: Vec::new(), ignore_eos: true };
+        let thinking = Thinking {
+            steps,
+            mode,
+            temperature: 1.0,
+            top_k: 10,
+            stop: Vec::new(),
+            ignore_eos: true,
+            cache_salt: Salt::default(),
+        };
         group.bench_function(format!("latent steps, {name}"), |b| {
             b.iter(|| context.think(None, &thinking, false, &cancel));
         });

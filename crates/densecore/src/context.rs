@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::generate::rows::Rows;
 use crate::generate::step::Sequence;
-use crate::generate::{Cancel, Event, GenerateOptions, Generation, Prompt, Score, Thinking, Thought};
+use crate::generate::{Cancel, Event, GenerateOptions, Generation, Prompt, Salt, Score, Thinking, Thought};
 use crate::model::cache::Cache;
 use crate::vertex::Model;
 
@@ -16,15 +16,17 @@ pub struct Context {
     last: Vec<f32>,
     /// What was read, so that a truncated context can compute its last state again; an imported one does not know.
     history: Option<Rows>,
+    /// Who shares what is kept of its prompt, should it be read from the beginning again.
+    salt: Salt,
 }
 
 impl Context {
-    pub(crate) fn new(model: Model, cache: Cache, last: Vec<f32>, history: Rows) -> Self {
-        Self { model, cache, last, history: Some(history) }
+    pub(crate) fn new(model: Model, cache: Cache, last: Vec<f32>, history: Rows, salt: Salt) -> Self {
+        Self { model, cache, last, history: Some(history), salt }
     }
 
     pub(crate) fn imported(model: Model, cache: Cache, last: Vec<f32>) -> Self {
-        Self { model, cache, last, history: None }
+        Self { model, cache, last, history: None, salt: Salt::default() }
     }
 
     /// The model it belongs to.
@@ -91,13 +93,13 @@ impl Context {
     }
 
     /// A sequence that goes on from here, after `prompt` if one is given.
-    fn sequence(&self, prompt: Option<&Prompt>, raw: bool, cancel: &Cancel) -> Result<Sequence> {
+    fn sequence(&self, prompt: Option<&Prompt>, salt: &Salt, raw: bool, cancel: &Cancel) -> Result<Sequence> {
         let (cache, rows) = self.next(prompt, raw, cancel)?;
-        Ok(self.begin(cache, rows))
+        Ok(self.begin(cache, rows, salt))
     }
 
-    fn begin(&self, cache: Cache, rows: Rows) -> Sequence {
-        if cache.is_empty() { self.model.begin(rows) } else { Sequence::after(cache, rows, self.last.clone()) }
+    fn begin(&self, cache: Cache, rows: Rows, salt: &Salt) -> Sequence {
+        if cache.is_empty() { self.model.begin(rows, salt) } else { Sequence::after(cache, rows, self.last.clone()) }
     }
 
     /// What is held and what comes next: the rows of `prompt`, if one is given.
@@ -133,7 +135,9 @@ impl Context {
         options.check_for(&self.model, 1)?;
         let call = self.model.enter(options.n, &options.cancel)?;
         let (cache, rows) = self.next(prompt, raw, &options.cancel)?;
-        let sequences = (0..options.n).map(|_| self.begin(cache.clone(), rows.clone())).collect();
+        let sequences = (0..options.n)
+            .map(|_| self.begin(cache.clone(), rows.clone(), options.cache_salt.or(&self.salt)))
+            .collect();
         let past = match &self.history {
             Some(history) => history.clone(),
             None if options.penalties.looks_back() => {
@@ -149,7 +153,7 @@ impl Context {
     /// Scores a continuation, leaving this context as it is.
     pub fn score(&self, target: &[u32], alternatives: usize, cancel: &Cancel) -> Result<Score> {
         let call = self.model.enter(1, cancel)?;
-        let pair = (self.sequence(None, false, cancel)?, target.to_vec());
+        let pair = (self.sequence(None, &self.salt, false, cancel)?, target.to_vec());
         let mut all = self.model.score_after(call, vec![pair], alternatives)?;
         all.pop().ok_or_else(|| Error::Internal("no score came back".into()))
     }
@@ -157,12 +161,13 @@ impl Context {
     /// Latent steps from here; the thought brings its own context.
     pub fn think(&self, prompt: Option<&Prompt>, thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Thought> {
         let call = self.model.enter(1, cancel)?;
-        let sequence = self.sequence(prompt, raw, cancel)?;
+        let thinking = Thinking { cache_salt: thinking.cache_salt.or(&self.salt).clone(), ..thinking.clone() };
+        let sequence = self.sequence(prompt, &thinking.cache_salt, raw, cancel)?;
         let base = self.history.clone().map(|mut history| {
             history.truncate(sequence.cache.len());
             history
         });
-        let mut all = self.model.think_after(call, vec![sequence], thinking)?;
+        let mut all = self.model.think_after(call, vec![sequence], &thinking)?;
         let mut thought = all.pop().ok_or_else(|| Error::Internal("no thought came back".into()))?;
         // The thought knows what it read itself; what this context had read comes before.
         thought.context.history = base.zip(thought.context.history.take()).map(|(mut base, read)| {

@@ -55,6 +55,8 @@ pub struct Limits {
     pub stop_bytes: usize,
     /// Tokens that one call may bias, or name as ends (tokens).
     pub token_list: usize,
+    /// A salt of kept prefixes (bytes). Random ones have some tens.
+    pub salt_bytes: usize,
     /// Forms kept compiled for further calls (forms). Each takes some megabytes.
     pub forms: usize,
     /// Alternatives reported per position (tokens).
@@ -93,6 +95,7 @@ impl Default for Limits {
             stops: 64,
             stop_bytes: 1_024,
             token_list: 16_384,
+            salt_bytes: 256,
             forms: 32,
             top: 1_024,
             queue: 256,

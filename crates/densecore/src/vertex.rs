@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::generate::forms::Forms;
 use crate::generate::grammar::Grammars;
 use crate::generate::step::Sequence;
-use crate::generate::{Cancel, Prompt, Thinking, Thought};
+use crate::generate::{Cancel, Prompt, Salt, Thinking, Thought};
 use crate::hardware;
 use crate::hidden::{Hidden, Space};
 use crate::limits::Limits;
@@ -307,17 +307,18 @@ impl Model {
         Ok(Call::new(self, cancel))
     }
 
-    /// Runs a prompt and keeps its context.
-    pub fn prefill(&self, prompts: &[Prompt], raw: bool, cancel: &Cancel) -> Result<Vec<Context>> {
+    /// Runs a prompt and keeps its context; calls of the same `salt` share what is kept of the prompt.
+    pub fn prefill(&self, prompts: &[Prompt], salt: &Salt, raw: bool, cancel: &Cancel) -> Result<Vec<Context>> {
+        salt.check(self.limits())?;
         let mut call = self.enter(prompts.len(), cancel)?.together();
         let mut contexts = Vec::new();
         let rows = self.all_rows(prompts, raw, cancel)?;
         rows.iter().try_for_each(|r| self.check_room(0, r.len(), 0))?;
-        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| self.begin(r)).collect();
+        let mut sequences: Vec<Sequence> = rows.into_iter().map(|r| self.begin(r, salt)).collect();
         self.finish(&mut call, &mut sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
         for s in sequences {
             s.remember();
-            contexts.push(Context::new(self.clone(), s.cache, s.last, s.rows));
+            contexts.push(Context::new(self.clone(), s.cache, s.last, s.rows, salt.clone()));
         }
         Ok(contexts)
     }
@@ -326,7 +327,7 @@ impl Model {
     pub fn think(&self, prompts: &[Prompt], thinking: &Thinking, raw: bool, cancel: &Cancel) -> Result<Vec<Thought>> {
         let call = self.enter(prompts.len(), cancel)?;
         let rows = self.all_rows(prompts, raw, cancel)?;
-        self.think_after(call, rows.into_iter().map(|r| self.begin(r)).collect(), thinking)
+        self.think_after(call, rows.into_iter().map(|r| self.begin(r, &thinking.cache_salt)).collect(), thinking)
     }
 }
 

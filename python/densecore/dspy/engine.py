@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from dspy import lm15
 
 from densecore import errors
-from densecore.arguments import Cancel
+from densecore.arguments import Cancel, salt
 from densecore.dspy import draws
 from densecore.dspy.request import SUPPORTED, messages, options
 from densecore.dspy.threads import Threads
@@ -59,6 +59,7 @@ class DenseEngine:
 
     Args:
         model: A loaded model, or a name for :meth:`densecore.Model.load`.
+        cache_salt: Of every call, see :class:`densecore.GenerateOptions`; an engine that is saved or pickled has none afterwards.
         options: Those of ``Model.load``, for a name. Only an engine made from a name can be saved.
     """
 
@@ -69,7 +70,8 @@ class DenseEngine:
     """Whether a grammar in a request binds the answer, as our adapter's do."""
     supported_params = SUPPORTED
 
-    def __init__(self, model: Model | str, **options: Any) -> None:
+    def __init__(self, model: Model | str, *, cache_salt: str | None = None, **options: Any) -> None:
+        self._salt = salt("cache_salt", cache_salt)
         self.source = None if isinstance(model, Model) else str(model)
         self.options = options
         if isinstance(model, Model):
@@ -98,7 +100,7 @@ class DenseEngine:
         return _restore, (type(self), self.dump_state())
 
     def dump_state(self) -> dict[str, Any]:
-        """What :meth:`load_state` needs: the name and its options, no weights."""
+        """What :meth:`load_state` needs: the name and its options, no weights and no salt."""
         if self.source is None:
             raise errors.StateError(
                 "an engine around a loaded model cannot be saved: make it from the model's name or path, or save the "
@@ -162,7 +164,7 @@ class DenseEngine:
 
     def _options(self, request: lm15.Request) -> dict[str, Any]:
         try:
-            return options(request)
+            return {**options(request), "cache_salt": self._salt}
         except errors.DenseCoreError as error:
             _translate(error)
 

@@ -44,6 +44,8 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         max_tokens: Tokens of an answer at most, 1024 by default; ``max_completion_tokens``, its newer name, means the same.
         cache: Let DSPy answer a repeated request from its cache.
         load: Options of ``Model.load``, for a name.
+        cache_salt: Share kept prefixes only with calls of the same salt, see :class:`densecore.GenerateOptions`. It is saved
+            with nothing: give it again after loading. DSPy's own cache knows no salts; ``cache=False`` keeps answers from it.
         options: What ``dspy.LM`` takes: ``top_p``, ``top_k``, ``stop``, ``seed``, ``n``, ``logprobs``, ``callbacks`` ...
 
     >>> lm = DenseLM("smollm2-135m-instruct", max_tokens=8, cache=False)
@@ -61,6 +63,7 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         max_tokens: int | None = None,
         cache: bool = True,
         load: dict[str, Any] | None = None,
+        cache_salt: str | None = None,
         **options: Any,
     ) -> None:
         for name in ("engine", "async_engine", "model_type"):
@@ -69,7 +72,8 @@ class DenseLM(dspy.LM):  # type: ignore[misc]
         refuse("DenseLM", options, _KNOWN, {"load={...}": LOADING})
         options = _named({"max_tokens": max_tokens, **options})
         most = options.pop("max_tokens")
-        engine = DenseEngine(model if isinstance(model, Model) else os.fspath(model), **(load or {}))
+        named = model if isinstance(model, Model) else os.fspath(model)
+        engine = DenseEngine(named, cache_salt=cache_salt, **(load or {}))
         super().__init__(
             model_id(engine.model),
             temperature=temperature,

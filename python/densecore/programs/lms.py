@@ -39,7 +39,7 @@ def language_model(
     'openai/gpt-4.1'
     """
     check_base(name, api_base)
-    drawn = {} if seed is None or not temperature else {"seed": seed}
+    drawn: dict[str, Any] = {} if seed is None or not temperature else {"seed": seed}
     if not name.startswith(REMOTE):
         load = {"queue_seconds": PATIENCE, **load}
         return DenseLM(name, temperature=temperature, max_tokens=max_tokens, cache=cache, load=load, **drawn)

@@ -73,7 +73,10 @@ impl Model {
         options.check_for(self, prompts.len())?;
         let call = self.enter(prompts.len().saturating_mul(options.n), &options.cancel)?;
         let rows = self.all_rows(prompts, raw, &options.cancel)?;
-        let sequences = rows.iter().flat_map(|rows| (0..options.n).map(|_| self.begin(rows.clone()))).collect();
+        let sequences = rows
+            .iter()
+            .flat_map(|rows| (0..options.n).map(|_| self.begin(rows.clone(), &options.cache_salt)))
+            .collect();
         self.answer(call, sequences, &Rows::default(), options, each)
     }
 

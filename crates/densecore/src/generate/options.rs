@@ -4,6 +4,7 @@ use super::cancel::Cancel;
 use super::grammar::{Compiled, Grammar};
 use super::penalties::{Penalised, Penalties};
 use super::random::Random;
+use super::salt::Salt;
 use super::sampler::{Sampler, Sampling};
 use super::stop::Stops;
 use super::writer::Writer;
@@ -39,6 +40,8 @@ pub struct GenerateOptions {
     pub logprobs: Option<usize>,
     /// Keep going past end tokens (for measurements).
     pub ignore_eos: bool,
+    /// Who shares the prefixes it finds and keeps.
+    pub cache_salt: Salt,
     /// Stops the call.
     #[serde(skip)]
     pub cancel: Cancel,
@@ -57,6 +60,7 @@ impl Default for GenerateOptions {
             form: None,
             logprobs: None,
             ignore_eos: false,
+            cache_salt: Salt::default(),
             cancel: Cancel::default(),
         }
     }
@@ -66,6 +70,7 @@ impl GenerateOptions {
     /// Refuses values outside their ranges.
     pub fn check(&self, limits: &Limits) -> Result<()> {
         self.sampling.check()?;
+        self.cache_salt.check(limits)?;
         if self.max_tokens == 0 || self.max_tokens > limits.context {
             return Err(Error::argument(
                 "max_tokens",

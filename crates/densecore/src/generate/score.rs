@@ -3,6 +3,7 @@
 use super::cancel::Cancel;
 use super::prompt::Prompt;
 use super::rows::Rows;
+use super::salt::Salt;
 use super::sampler::top;
 use super::step::{Sequence, first_failure};
 use super::usage::Usage;
@@ -28,13 +29,15 @@ impl Model {
         &self,
         pairs: &[(Prompt, Vec<u32>)],
         alternatives: usize,
+        salt: &Salt,
         raw: bool,
         cancel: &Cancel,
     ) -> Result<Vec<Score>> {
+        salt.check(self.limits())?;
         let call = self.enter(pairs.len(), cancel)?;
         let mut sequences = Vec::new();
         for (prompt, target) in pairs {
-            sequences.push((self.begin(self.rows(prompt, raw, cancel)?), target.clone()));
+            sequences.push((self.begin(self.rows(prompt, raw, cancel)?, salt), target.clone()));
         }
         self.score_after(call, sequences, alternatives)
     }

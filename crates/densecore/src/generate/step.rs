@@ -1,6 +1,7 @@
 //! One step of a batch: sequences bring some of their pending rows, and all go through the model together.
 
 use super::rows::Rows;
+use super::salt::Salt;
 use super::trail::Trail;
 use crate::error::{Error, Result};
 use crate::model::cache::Cache;
@@ -235,12 +236,12 @@ pub(crate) fn first_failure(sequences: &mut [Sequence]) -> Result<()> {
 }
 
 impl Model {
-    /// A sequence for a fresh prompt, which will begin with what is already known of it. At least one row stays to be
+    /// A sequence for a fresh prompt, which will begin with what calls of its salt know of it. At least one row stays to be
     /// computed, for its state.
-    pub(crate) fn begin(&self, rows: Rows) -> Sequence {
+    pub(crate) fn begin(&self, rows: Rows, salt: &Salt) -> Sequence {
         let mut sequence = Sequence::new(self.cache(), rows);
         if self.keeps_prefixes() {
-            let trail = Trail::new(&sequence.rows);
+            let trail = Trail::new(&sequence.rows, salt);
             let searched = sequence.rows.len().saturating_sub(1) / SPAN;
             sequence.keys = trail.keys()[..searched].to_vec();
             sequence.trail = Some(trail);

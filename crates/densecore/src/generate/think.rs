@@ -1,6 +1,7 @@
 //! Latent steps: the model's own output goes back in as a vector, and no token is emitted.
 
 use super::rows::Rows;
+use super::salt::Salt;
 use super::sampler::top;
 use super::step::Sequence;
 use super::usage::Usage;
@@ -39,6 +40,8 @@ pub struct Thinking {
     pub stop: Vec<u32>,
     /// Do not end at the model's own end tokens.
     pub ignore_eos: bool,
+    /// Who shares the prefixes it finds and keeps.
+    pub cache_salt: Salt,
 }
 
 /// A finished chain of latent steps.
@@ -58,6 +61,7 @@ pub struct Thought {
 
 impl Thinking {
     fn check(&self, model: &Model) -> Result<()> {
+        self.cache_salt.check(model.limits())?;
         if self.steps == 0 || self.steps > model.limits().context {
             return Err(Error::argument(
                 "steps",
@@ -137,7 +141,7 @@ impl Model {
             usage.seconds = seconds;
             usage.waited_seconds = s.waited();
             thoughts.push(Thought {
-                context: Context::new(self.clone(), s.cache, s.last, history),
+                context: Context::new(self.clone(), s.cache, s.last, history, thinking.cache_salt.clone()),
                 vectors,
                 ids,
                 stopped,

@@ -1,12 +1,13 @@
 //! The keys of a sequence's full blocks, made once, as its rows become known.
 
 use super::rows::{Row, Rows};
+use super::salt::Salt;
 use crate::model::prefix::Key;
 use densecore_kernels::attention::SPAN;
 use sha2::{Digest, Sha256};
 
 /// Keys of what a sequence has been given to read since its beginning: for each full block the SHA-256 of the key before
-/// it and of its rows.
+/// it and of its rows; before the first block stands the salt's.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trail {
     keys: Vec<Key>,
@@ -18,8 +19,8 @@ pub(crate) struct Trail {
 
 impl Trail {
     /// The trail of a sequence that begins with `rows`.
-    pub fn new(rows: &Rows) -> Self {
-        let mut trail = Self { open: Sha256::new_with_prefix(Key::default()), ..Self::default() };
+    pub fn new(rows: &Rows, salt: &Salt) -> Self {
+        let mut trail = Self { open: Sha256::new_with_prefix(salt.key()), ..Self::default() };
         trail.push(rows);
         trail
     }

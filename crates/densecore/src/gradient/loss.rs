@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::rows::{INPUT, Rows, require_copies};
 use crate::generate::step::Sequence;
-use crate::generate::{Cancel, Prompt, Usage};
+use crate::generate::{Cancel, Prompt, Salt, Usage};
 use crate::hidden::Hidden;
 use crate::vertex::Model;
 use densecore_kernels::{KvGradients, Panels, gradient};
@@ -23,7 +23,7 @@ pub enum Prefix {
     /// The vectors come first.
     #[default]
     Nothing,
-    /// Text, ids or vectors, read once and kept like any prompt.
+    /// Text, ids or vectors, read once and kept like any prompt without a salt; a context has that of its prefill.
     Prompt(Prompt),
     /// What was read before.
     Context(Context),
@@ -139,7 +139,7 @@ impl Model {
     pub(super) fn after_prefix(&self, prefix: &Prefix, raw: bool, cancel: &Cancel) -> Result<Sequence> {
         match prefix {
             Prefix::Nothing => Ok(Sequence::new(self.cache(), Rows::default())),
-            Prefix::Prompt(prompt) => Ok(self.begin(self.rows(prompt, raw, cancel)?)),
+            Prefix::Prompt(prompt) => Ok(self.begin(self.rows(prompt, raw, cancel)?, &Salt::default())),
             Prefix::Context(context) if Arc::ptr_eq(context.model().geometry(), self.geometry()) => {
                 Ok(Sequence::new(context.cache().clone(), Rows::default()))
             }

@@ -2,7 +2,7 @@
 
 use crate::tiny::{BLOCK, Random, Tiny};
 use crate::{prompt, tokens, watched};
-use densecore::generate::{Cancel, Finish, GenerateOptions, Generation, Prompt, Tap};
+use densecore::generate::{Cancel, Finish, GenerateOptions, Generation, Prompt, Salt, Tap};
 use densecore::{Error, Limits, Model, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -152,9 +152,9 @@ fn a_list_of_many_goes_through_little_room() {
             let cancel = Cancel::default();
             assert_eq!(model.encode(&prompts, Tap::default(), false, &cancel).unwrap().len(), 60);
             // Contexts stay, so all of them would have to fit at once.
-            let refused = model.prefill(&prompts, false, &cancel);
+            let refused = model.prefill(&prompts, &Salt::default(), false, &cancel);
             assert!(matches!(refused, Err(Error::Memory { .. })), "{refused:?}");
-            assert_eq!(model.prefill(&prompts[..4], false, &cancel).unwrap().len(), 4);
+            assert_eq!(model.prefill(&prompts[..4], &Salt::default(), false, &cancel).unwrap().len(), 4);
         }
     });
 }
@@ -165,8 +165,9 @@ fn contexts_in_hand_are_not_waited_for() {
         let (tiny, mut random) = (Tiny::new(), Random::new(4));
         let model = tiny.load(8, 8, Limits::default());
         let cancel = Cancel::default();
-        let mut contexts =
-            model.prefill(&[prompt(&random.ids(250)), prompt(&random.ids(200))], false, &cancel).unwrap();
+        let mut contexts = model
+            .prefill(&[prompt(&random.ids(250)), prompt(&random.ids(200))], &Salt::default(), false, &cancel)
+            .unwrap();
         let ids = random.ids(20);
         overloaded(one(&model, &ids, &tokens(2)), &["64 positions", "0 of 512", "drop contexts"]);
         overloaded(contexts[0].clone().extend(&prompt(&ids), false, &cancel), &["128 positions", "drop contexts"]);
@@ -229,7 +230,7 @@ fn a_list_whose_beginning_a_context_holds_is_refused_before_it_begins() {
         let (ids, other) = (random.ids(258), random.ids(440));
         let limits = Limits { queue_wait: Duration::from_millis(100), ..Limits::default() };
         let model = tiny.load(8, 4, limits);
-        let held = model.prefill(&[prompt(&ids[..257])], false, &Cancel::default()).unwrap();
+        let held = model.prefill(&[prompt(&ids[..257])], &Salt::default(), false, &Cancel::default()).unwrap();
         // The first prompt finds 4 blocks that the context keeps; the second needs 7 of the 3 that are left.
         let mut events = 0;
         let prompts = [prompt(&ids), prompt(&other)];
@@ -309,7 +310,7 @@ fn what_has_begun_ends_whatever_contexts_others_want() {
                     // Held until the list has ended or each was refused: the list's largest needs 5 of 8 blocks.
                     wanted
                         .iter()
-                        .map(|ids| model.prefill(&[prompt(ids)], false, &Cancel::default()))
+                        .map(|ids| model.prefill(&[prompt(ids)], &Salt::default(), false, &Cancel::default()))
                         .collect::<Vec<_>>()
                 }
             });

@@ -5,6 +5,7 @@
 
 mod line;
 mod random;
+mod salt;
 mod tiny;
 
 use densecore::generate::{GenerateOptions, Prompt, Segment};

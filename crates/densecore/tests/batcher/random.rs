@@ -4,7 +4,7 @@
 use crate::tiny::{BLOCK, CONTEXT, Random, Tiny};
 use crate::{prompt, tokens, watched};
 use densecore::generate::{
-    Cancel, Event, Finish, GenerateOptions, Generation, Mode, Pooling, Prompt, Sampling, Tap, Thinking,
+    Cancel, Event, Finish, GenerateOptions, Generation, Mode, Pooling, Prompt, Salt, Sampling, Tap, Thinking,
 };
 use densecore::{Error, Limits, Model, Result};
 use std::sync::Mutex;
@@ -170,7 +170,7 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
         }
         Work::Score { pairs } => {
             let pairs: Vec<_> = pairs.iter().map(|(ids, target)| (prompt(ids), target.clone())).collect();
-            let scores = model.score(&pairs, 0, false, cancel)?;
+            let scores = model.score(&pairs, 0, &Salt::default(), false, cancel)?;
             Ok(scores.iter().map(|s| (s.tokens.iter().map(|t| t.logprob.to_bits()).collect(), None)).collect())
         }
         Work::Encode { prompts, layer } => {
@@ -182,7 +182,7 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
         Work::Fork { trunk, more, question, steps, cut, max_tokens } => {
             let options = GenerateOptions { cancel: cancel.clone(), ..tokens(*max_tokens) };
             let mut all = Vec::new();
-            let mut context = model.prefill(&[prompt(trunk)], false, cancel)?.pop().unwrap();
+            let mut context = model.prefill(&[prompt(trunk)], &Salt::default(), false, cancel)?.pop().unwrap();
             let mut fork = context.clone();
             fork.extend(&prompt(more), false, cancel)?;
             all.extend(context.generate(Some(&prompt(question)), &options, false, &mut |_| {})?);
@@ -195,6 +195,7 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
                 top_k: 8,
                 stop: Vec::new(),
                 ignore_eos: true,
+                cache_salt: Salt::default(),
             };
             let thought = context.think(None, &thinking, false, cancel)?;
             all.extend(thought.context.generate(None, &options, false, &mut |_| {})?);
@@ -290,7 +291,7 @@ fn storm(tiny: &Tiny, kept: u64, seed: u64) {
     if !CAP.is_multiple_of(8) {
         fillers.push(prompt(&random.ids((CAP % 8) as usize * 64)));
     }
-    let contexts = model.prefill(&fillers, false, &Cancel::default()).unwrap();
+    let contexts = model.prefill(&fillers, &Salt::default(), false, &Cancel::default()).unwrap();
     assert_eq!(model.memory().2, CAP * BLOCK);
     drop(contexts);
     assert!(model.memory().2 <= kept * BLOCK);
