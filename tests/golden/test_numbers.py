@@ -63,6 +63,16 @@ def test_one_sequence_fails_and_its_company_is_right(model: Any) -> None:
             assert answer.ids == model.generate(prompt, **ban).ids
 
 
+def test_each_answer_to_a_prompt_that_fails_says_so(model: Any) -> None:
+    """One reads it for all; where its numbers go wrong nobody waits for it."""
+    ban = {"logit_bias": {BAD: -1000.0}, "max_tokens": 10, "ignore_eos": True, "n": 3}
+    good, bad = (densecore.Prompt(ids(30, bad=bad)) for bad in (False, True))
+    found = model.generate([bad, good], **ban)
+    assert [each.finish_reason for each in found[0]] == ["error"] * 3
+    assert all(isinstance(each.error, NumericError) for each in found[0])
+    assert [each.ids for each in found[1]] == [model.generate(good, **{**ban, "n": 1}).ids] * 3
+
+
 def test_other_calls_name_the_place(model: Any) -> None:
     prompts = [densecore.Prompt(ids(20, bad=i == 2)) for i in range(4)]
     for call in (model.encode, model.prefill, lambda p: model.think(p, 2), lambda p: model.score(p, [[1, 2]] * 4)):

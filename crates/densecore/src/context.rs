@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::generate::rows::Rows;
-use crate::generate::step::Sequence;
+use crate::generate::sequence::Sequence;
+use crate::generate::twins;
 use crate::generate::{Cancel, Event, GenerateOptions, Generation, Prompt, Salt, Score, Thinking, Thought};
 use crate::model::cache::Cache;
 use crate::vertex::Model;
@@ -134,10 +135,13 @@ impl Context {
     ) -> Result<Vec<Generation>> {
         options.check_for(&self.model, 1)?;
         let call = self.model.enter(options.n, &options.cancel)?;
-        let (cache, rows) = self.next(prompt, raw, &options.cancel)?;
-        let sequences = (0..options.n)
-            .map(|_| self.begin(cache.clone(), rows.clone(), options.cache_salt.or(&self.salt)))
-            .collect();
+        let (cache, rows) = match self.next(prompt, raw, &options.cancel) {
+            // Nothing more will be read.
+            Err(Error::Cancelled) if !options.cancel.is_interrupted() => (self.cache.clone(), Rows::default()),
+            other => other?,
+        };
+        let first = self.begin(cache, rows, options.cache_salt.or(&self.salt));
+        let sequences = twins::of(first, options.n, 0).collect();
         let past = match &self.history {
             Some(history) => history.clone(),
             None if options.penalties.looks_back() => {

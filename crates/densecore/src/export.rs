@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::Cancel;
 use crate::generate::rows::Rows;
-use crate::generate::step::Sequence;
+use crate::generate::sequence::Sequence;
 use crate::vertex::Model;
 use crate::weights::SafetensorsFile;
 use densecore_kernels::Format;

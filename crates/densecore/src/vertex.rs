@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::forms::Forms;
 use crate::generate::grammar::Grammars;
-use crate::generate::step::Sequence;
+use crate::generate::sequence::Sequence;
 use crate::generate::{Cancel, Prompt, Salt, Thinking, Thought};
 use crate::hardware;
 use crate::hidden::{Hidden, Space};

@@ -4,7 +4,8 @@ use super::grammar::Form;
 use super::options::GenerateOptions;
 use super::prompt::Prompt;
 use super::rows::Rows;
-use super::step::Sequence;
+use super::sequence::Sequence;
+use super::twins;
 use super::usage::Usage;
 use super::writer::{DrawSpace, Event, Finish, TokenLogprob, Writer};
 use crate::error::{Error, Result};
@@ -72,11 +73,13 @@ impl Model {
     ) -> Result<Vec<Generation>> {
         options.check_for(self, prompts.len())?;
         let call = self.enter(prompts.len().saturating_mul(options.n), &options.cancel)?;
-        let rows = self.all_rows(prompts, raw, &options.cancel)?;
-        let sequences = rows
-            .iter()
-            .flat_map(|rows| (0..options.n).map(|_| self.begin(rows.clone(), &options.cache_salt)))
-            .collect();
+        let rows = match self.all_rows(prompts, raw, &options.cancel) {
+            // None of them will be read.
+            Err(Error::Cancelled) if !options.cancel.is_interrupted() => vec![Rows::default(); prompts.len()],
+            other => other?,
+        };
+        let begin = |(i, rows)| twins::of(self.begin(rows, &options.cache_salt), options.n, i * options.n);
+        let sequences = rows.into_iter().enumerate().flat_map(begin).collect();
         self.answer(call, sequences, &Rows::default(), options, each)
     }
 
@@ -91,7 +94,12 @@ impl Model {
     ) -> Result<Vec<Generation>> {
         let _span = tracing::info_span!("generate", sequences = sequences.len()).entered();
         let start = Instant::now();
-        let form = options.form.as_ref().map(|form| self.forms().get(form, &options.cancel)).transpose()?;
+        let compile = || options.form.as_ref().map(|form| self.forms().get(form, &options.cancel)).transpose();
+        let (form, ready) = match options.cancel.check().and_then(|()| compile()) {
+            // The answers end as they would a moment later.
+            Err(Error::Cancelled) if !options.cancel.is_interrupted() => (None, Err(Error::Cancelled)),
+            other => (other?, Ok(())),
+        };
         let mut answers: Vec<Answer> = Vec::new();
         for (i, s) in sequences.iter_mut().enumerate() {
             let (prompt_tokens, prompt_vectors) = s.rows.counts();
@@ -102,7 +110,7 @@ impl Model {
             let usage = Usage { prompt_tokens, prompt_vectors, cached_positions: s.held(), ..Usage::default() };
             answers.push(Answer { writer, usage });
         }
-        match self.write(&mut call, &mut sequences, &mut answers, start, each) {
+        match ready.and_then(|()| self.write(&mut call, &mut sequences, &mut answers, start, each)) {
             // What was written until then is kept.
             Err(Error::Cancelled) if !options.cancel.is_interrupted() => {
                 for answer in answers.iter_mut().filter(|a| a.writer.finish.is_none()) {

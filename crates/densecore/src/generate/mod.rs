@@ -10,11 +10,13 @@ pub(crate) mod rows;
 pub mod salt;
 pub mod sampler;
 pub mod score;
+pub(crate) mod sequence;
 pub mod states;
 pub(crate) mod step;
 mod stop;
 pub mod think;
 mod trail;
+pub(crate) mod twins;
 pub mod usage;
 pub mod writer;
 

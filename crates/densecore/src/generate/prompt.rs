@@ -1,7 +1,7 @@
 //! Prompts: text, ids and vectors, as the caller gives them.
 
 use super::rows::{INPUT, Rows, require_copies};
-use super::step::Sequence;
+use super::sequence::Sequence;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;

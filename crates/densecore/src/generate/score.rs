@@ -5,7 +5,7 @@ use super::prompt::Prompt;
 use super::rows::Rows;
 use super::salt::Salt;
 use super::sampler::top;
-use super::step::{Sequence, first_failure};
+use super::sequence::{Sequence, first_failure};
 use super::usage::Usage;
 use super::writer::TokenLogprob;
 use crate::error::{Error, Result};

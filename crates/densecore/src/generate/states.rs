@@ -4,7 +4,7 @@ use super::cancel::Cancel;
 use super::prompt::Prompt;
 use super::rows::{INPUT, Rows, require_copies};
 use super::sampler::top;
-use super::step::Sequence;
+use super::sequence::Sequence;
 use crate::error::{Error, Result};
 use crate::hardware;
 use crate::hidden::{Hidden, Space};

@@ -1,254 +1,20 @@
 //! One step of a batch: sequences bring some of their pending rows, and all go through the model together.
 
-use super::rows::Rows;
-use super::salt::Salt;
-use super::trail::Trail;
-use crate::error::{Error, Result};
-use crate::model::cache::Cache;
-use crate::model::prefix::{Claims, Key};
-use crate::model::room::Promise;
+use super::sequence::{Sequence, first_failure};
+use super::twins;
+use crate::error::Result;
 use crate::model::workspace::no_room;
 use crate::pool::call::Call;
 use crate::vertex::Model;
-use densecore_kernels::attention::SPAN;
-use densecore_kernels::vector;
 use std::time::{Duration, Instant};
 
 /// How long a sequence waits for the next block that another computes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A sequence on its way through the model.
-#[derive(Debug)]
-pub(crate) struct Sequence {
-    pub cache: Cache,
-    pub rows: Rows,
-    /// Rows of `rows` already in the cache.
-    pub done: usize,
-    /// Positions it may come to hold.
-    most: usize,
-    /// The step it last took part in.
-    turn: usize,
-    /// Nobody will go on from it: its cache is let go with its last row.
-    passing: bool,
-    /// Keys of its full blocks, for a sequence that looks for its prefix among those kept.
-    keys: Vec<Key>,
-    /// Keys of all it reads, if it began with nothing and its blocks may be kept.
-    trail: Option<Trail>,
-    /// Blocks of those keys that it computes and others may wait for.
-    claims: Option<Claims>,
-    /// Positions found instead of computed.
-    pub found: usize,
-    /// Positions computed.
-    pub computed: usize,
-    /// Residual state of the last position, after the last layer; empty before the first.
-    pub last: Vec<f32>,
-    /// What went wrong with it alone; nothing more is computed for it.
-    pub failure: Option<Error>,
-    /// Was let in, and how long after the call began.
-    admitted: Option<Duration>,
-    /// Room for what it will still compute. Declared after the cache: it ends when the blocks are gone.
-    promise: Option<Promise>,
-}
-
-impl Sequence {
-    pub fn new(cache: Cache, rows: Rows) -> Self {
-        Self::after(cache, rows, Vec::new())
-    }
-
-    /// A sequence that goes on from a cache whose last state is `last`.
-    pub fn after(cache: Cache, rows: Rows, last: Vec<f32>) -> Self {
-        Self {
-            most: cache.len() + rows.len(),
-            cache,
-            rows,
-            done: 0,
-            turn: 0,
-            passing: false,
-            keys: Vec::new(),
-            trail: None,
-            claims: None,
-            found: 0,
-            computed: 0,
-            last,
-            failure: None,
-            admitted: None,
-            promise: None,
-        }
-    }
-
-    /// A sequence whose states alone are wanted.
-    pub fn passing(cache: Cache, rows: Rows) -> Self {
-        Self { passing: true, ..Self::new(cache, rows) }
-    }
-
-    /// Allows for `more` positions behind its rows.
-    pub fn expect(&mut self, more: usize) {
-        self.most += more;
-    }
-
-    /// Blocks it may still come to need.
-    pub fn missing(&self) -> usize {
-        self.cache.missing(self.most)
-    }
-
-    /// Lets it in, with all the room it may come to need.
-    pub fn admit(&mut self, promise: Promise, waited: Duration) {
-        (self.promise, self.admitted) = (Some(promise), Some(waited));
-    }
-
-    /// Lets go of the prefix it found, which might be in the way of those that are let in first.
-    pub fn stay_outside(&mut self) {
-        if self.found > 0 {
-            self.cache.truncate(0);
-            (self.done, self.found) = (0, 0);
-        }
-    }
-
-    /// Whether it was let in.
-    pub fn is_admitted(&self) -> bool {
-        self.admitted.is_some()
-    }
-
-    /// Whether it was let in and is not over.
-    pub fn at_work(&self) -> bool {
-        self.promise.is_some()
-    }
-
-    /// Whether nothing will be computed for it any more.
-    pub fn is_over(&self) -> bool {
-        self.is_admitted() && !self.at_work()
-    }
-
-    /// Time it spent outside (seconds).
-    pub fn waited(&self) -> f64 {
-        self.admitted.map_or(0.0, |waited| waited.as_secs_f64())
-    }
-
-    /// Goes on from a longer prefix than its own, if one is kept by now.
-    pub fn catch_up(&mut self) {
-        if self.cache.len() < self.keys.len() * SPAN && self.cache.find_prefix(&self.keys) {
-            self.found += self.cache.len() - self.done;
-            self.done = self.cache.len();
-            let missing = self.missing();
-            if let Some(promise) = &mut self.promise {
-                promise.lower(missing);
-            }
-            self.give_up_claims();
-        }
-    }
-
-    /// Claims the blocks it is about to compute. Returns the key of the first of them if another computes that one.
-    fn claim(&mut self) -> Option<Key> {
-        let next = self.cache.len() / SPAN;
-        if next >= self.keys.len() || self.claims.as_ref().is_some_and(|c| next < c.end()) {
-            return None;
-        }
-        self.claims = Claims::make(self.cache.geometry(), &self.keys, next);
-        if self.claims.is_none() { Some(self.keys[next]) } else { None }
-    }
-
-    /// Gives up the claims of blocks that are there by now.
-    fn give_up_claims(&mut self) {
-        let there = self.cache.len() / SPAN;
-        if let Some(claims) = &mut self.claims {
-            claims.give_up_to(there);
-        }
-        self.claims.take_if(|claims| claims.end() <= there);
-    }
-
-    /// Rows it may take into a step: pending ones, up to a block that another computes.
-    fn reach(&self) -> usize {
-        match &self.claims {
-            Some(claims) if claims.end() < self.keys.len() => {
-                self.pending().min(claims.end() * SPAN - self.cache.len())
-            }
-            _ => self.pending(),
-        }
-    }
-
-    /// Makes `extra` more positions writable.
-    pub fn reserve(&mut self, extra: usize) -> Result<()> {
-        let outside = || Error::Internal("a sequence was computed before it was let in".into());
-        self.cache.reserve(extra, self.promise.as_mut().ok_or_else(outside)?)
-    }
-
-    /// Keeps the full blocks it has computed, for prompts that begin alike.
-    pub fn remember(&self) {
-        if let Some(trail) = &self.trail {
-            self.cache.keep_prefix(trail.keys());
-        }
-    }
-
-    /// Lets its cache go, and its room: nothing will be computed for it any more.
-    pub fn retire(&mut self) {
-        self.keys.clear();
-        self.claims = None;
-        self.cache.truncate(0);
-        self.promise = None;
-    }
-
-    /// Ends it with an error, unless what was computed for it is sound.
-    fn check_numbers(&mut self, states: &[f32]) {
-        let held = self.cache.len();
-        let detail = if let Some((layer, position)) = self.cache.damage() {
-            format!("a key or value of position {position} in layer {layer} is NaN or beyond what its storage holds")
-        } else if !vector::is_finite(states) {
-            let at = states.iter().position(|v| !v.is_finite()).unwrap_or(0);
-            format!("a state of the {held} positions read is {}", states[at])
-        } else {
-            return;
-        };
-        self.failure = Some(Error::Numeric(detail));
-        self.retire();
-    }
-
-    /// Positions of a context it goes on from.
-    pub fn held(&self) -> usize {
-        self.cache.len() - self.done
-    }
-
-    pub fn pending(&self) -> usize {
-        self.rows.len() - self.done
-    }
-
-    /// Replaces the rows by new ones.
-    pub fn feed(&mut self, rows: Rows) {
-        if let Some(trail) = &mut self.trail {
-            trail.push(&rows);
-        }
-        (self.rows, self.done) = (rows, 0);
-        self.keys.clear();
-        self.claims = None;
-    }
-}
-
 /// Receives the residual states of sequence `i`'s rows from `first` on: `(i, first, states)`.
 pub(crate) type Seen<'a> = dyn FnMut(usize, usize, &[f32]) -> Result<()> + 'a;
 
-/// The error of the first sequence that went wrong, with its place.
-pub(crate) fn first_failure(sequences: &mut [Sequence]) -> Result<()> {
-    let many = sequences.len() > 1;
-    match sequences.iter_mut().enumerate().find_map(|(i, s)| Some((i, s.failure.take()?))) {
-        Some((i, Error::Numeric(detail))) if many => Err(Error::Numeric(format!("number {i} of the list: {detail}"))),
-        Some((_, error)) => Err(error),
-        None => Ok(()),
-    }
-}
-
 impl Model {
-    /// A sequence for a fresh prompt, which will begin with what calls of its salt know of it. At least one row stays to be
-    /// computed, for its state.
-    pub(crate) fn begin(&self, rows: Rows, salt: &Salt) -> Sequence {
-        let mut sequence = Sequence::new(self.cache(), rows);
-        if self.keeps_prefixes() {
-            let trail = Trail::new(&sequence.rows, salt);
-            let searched = sequence.rows.len().saturating_sub(1) / SPAN;
-            sequence.keys = trail.keys()[..searched].to_vec();
-            sequence.trail = Some(trail);
-        }
-        sequence
-    }
-
     /// Takes some pending rows of the sequences at work through `layers` layers, together with other callers'.
     /// `seen(i, first, states)` gets the residual states of sequence `i`'s rows `first..`. Returns the rows computed.
     pub(crate) fn step(
@@ -258,11 +24,12 @@ impl Model {
         layers: usize,
         seen: &mut Seen<'_>,
     ) -> Result<usize> {
+        twins::leave_the_failed(sequences);
         let mut seen_before = (0, Instant::now());
         let mut order = loop {
             call.cancel().check()?;
             let (mut order, mut awaited) = (Vec::new(), None);
-            for (i, s) in sequences.iter_mut().enumerate().filter(|(_, s)| s.at_work() && s.pending() > 0) {
+            for (i, s) in sequences.iter_mut().enumerate().filter(|(_, s)| s.reads()) {
                 // Others may have computed, since the last step, what it was about to, or may be at it.
                 s.catch_up();
                 match s.claim() {
@@ -276,7 +43,7 @@ impl Model {
             if there != seen_before.0 {
                 seen_before = (there, Instant::now());
             } else if seen_before.1.elapsed() > PATIENCE {
-                break (0..sequences.len()).filter(|&i| sequences[i].at_work() && sequences[i].pending() > 0).collect();
+                break (0..sequences.len()).filter(|&i| sequences[i].reads()).collect();
             }
             call.wait_for_block(&key);
         };
@@ -331,15 +98,9 @@ impl Model {
                 continue;
             }
             seen(i, s.done, states)?;
-            s.done += take;
-            if !s.keys.is_empty() {
-                s.cache.keep_prefix(&s.keys);
-                s.give_up_claims();
-            }
-            s.last.clear();
-            s.last.extend_from_slice(&states[(take - 1) * width..]);
-            if s.passing && s.pending() == 0 {
-                s.retire();
+            s.read(take, &states[(take - 1) * width..]);
+            if s.pending() == 0 {
+                twins::hand_on(sequences, i)?;
             }
         }
         call.rows = x;

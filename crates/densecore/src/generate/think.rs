@@ -3,7 +3,7 @@
 use super::rows::Rows;
 use super::salt::Salt;
 use super::sampler::top;
-use super::step::Sequence;
+use super::sequence::Sequence;
 use super::usage::Usage;
 use crate::context::Context;
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@ use super::tape::{Begun, Keep, Tape};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::rows::{INPUT, Rows, require_copies};
-use crate::generate::step::Sequence;
+use crate::generate::sequence::Sequence;
 use crate::generate::{Cancel, Prompt, Salt, Usage};
 use crate::hidden::Hidden;
 use crate::vertex::Model;

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::generate::Cancel;
 use crate::generate::rows::Rows;
-use crate::generate::step::Sequence;
+use crate::generate::sequence::Sequence;
 use crate::hardware;
 use crate::model::attention::Stretch;
 use crate::model::cache::Cache;

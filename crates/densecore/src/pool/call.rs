@@ -9,7 +9,7 @@
 use super::pass::Caller;
 use crate::error::{Error, Result};
 use crate::generate::Cancel;
-use crate::generate::step::Sequence;
+use crate::generate::sequence::Sequence;
 use crate::model::cache::Geometry;
 use crate::model::prefix::Key;
 use crate::model::room::{Asked, LOOK_UP, Place, Promise};

@@ -7,6 +7,7 @@ mod line;
 mod random;
 mod salt;
 mod tiny;
+mod twins;
 
 use densecore::generate::{GenerateOptions, Prompt, Segment};
 use std::sync::mpsc::{RecvTimeoutError, channel};

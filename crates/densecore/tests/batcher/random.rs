@@ -24,6 +24,7 @@ const CAP: u64 = THREADS as u64 * HELD + (CONTEXT as u64).div_ceil(64);
 enum Work {
     Generate {
         prompts: Vec<Vec<u32>>,
+        n: usize,
         max_tokens: usize,
         temperature: f32,
         seed: u64,
@@ -79,7 +80,8 @@ fn work(random: &mut Random, trunks: &[Vec<u32>]) -> Work {
             let count = several(random);
             let prompts = (0..count).map(|_| ids(random, trunks, CONTEXT - max_tokens)).collect();
             let temperature = if random.once_in(2) { 0.0 } else { 0.9 };
-            Work::Generate { prompts, max_tokens, temperature, seed: random.next(), ignore_eos: random.once_in(2) }
+            let n = if random.once_in(3) { random.between(2, 4) } else { 1 };
+            Work::Generate { prompts, n, max_tokens, temperature, seed: random.next(), ignore_eos: random.once_in(2) }
         }
         6 => {
             let count = several(random);
@@ -148,8 +150,9 @@ fn outcome(answers: Vec<Generation>) -> Outcome {
 fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcome> {
     let bits = |floats: &[f32]| floats.iter().map(|f| f.to_bits()).collect::<Vec<_>>();
     match work {
-        Work::Generate { prompts, max_tokens, temperature, seed, ignore_eos } => {
+        Work::Generate { prompts, n, max_tokens, temperature, seed, ignore_eos } => {
             let options = GenerateOptions {
+                n: *n,
                 max_tokens: *max_tokens,
                 sampling: Sampling { temperature: *temperature, ..Sampling::default() },
                 seeds: (0..prompts.len() as u64).map(|i| seed.wrapping_add(i)).collect(),
@@ -158,7 +161,7 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
                 ..GenerateOptions::default()
             };
             let prompts: Vec<Prompt> = prompts.iter().map(|ids| prompt(ids)).collect();
-            let mut told = Told::new(prompts.len());
+            let mut told = Told::new(prompts.len() * n);
             let answers = model.generate(&prompts, &options, false, &mut |event| {
                 told.hear(event);
                 if matches!(stop, Stop::Event(n) if told.events == n) {
@@ -181,11 +184,12 @@ fn run(model: &Model, work: &Work, cancel: &Cancel, stop: Stop) -> Result<Outcom
         }
         Work::Fork { trunk, more, question, steps, cut, max_tokens } => {
             let options = GenerateOptions { cancel: cancel.clone(), ..tokens(*max_tokens) };
+            let several = GenerateOptions { n: 3, ..options.clone() };
             let mut all = Vec::new();
             let mut context = model.prefill(&[prompt(trunk)], &Salt::default(), false, cancel)?.pop().unwrap();
             let mut fork = context.clone();
             fork.extend(&prompt(more), false, cancel)?;
-            all.extend(context.generate(Some(&prompt(question)), &options, false, &mut |_| {})?);
+            all.extend(context.generate(Some(&prompt(question)), &several, false, &mut |_| {})?);
             all.extend(fork.generate(None, &options, false, &mut |_| {})?);
             drop(fork);
             let thinking = Thinking {
