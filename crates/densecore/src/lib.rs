@@ -24,6 +24,14 @@ pub mod text;
 pub mod vertex;
 pub mod weights;
 
+// Some unit tests share files with the tests outside, which know the crate by its name.
+#[cfg(test)]
+extern crate self as densecore;
+#[cfg(test)]
+#[allow(dead_code, clippy::unwrap_used)]
+#[path = "../tests/batcher/tiny.rs"]
+mod tiny;
+
 pub use context::Context;
 pub use error::{Error, Result};
 pub use exchange::{Foreign, Lent};

@@ -5,6 +5,10 @@
 //! others get their turn meanwhile. Its first sequence enters only when there is room for the largest, and whoever wants to
 //! keep room beyond a call leaves that much, so a call that has begun always comes to its end. What waits holds nothing but the
 //! context it goes on from; prefixes are looked up at the moment of entering.
+//!
+//! So overtaking is bounded: from the moment a call, or the next sequence of a list, has come to the end of the line until it
+//! enters, of each caller that stood before it one sequence enters (of a call that enters as a whole, all), and of callers
+//! that came later none. A call that needs little waits for at most one sequence of a long list in front of it.
 
 use super::pass::Caller;
 use crate::error::{Error, Result};
@@ -221,6 +225,9 @@ impl<'a> Call<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod fairness;
 
 fn overloaded(geometry: &Arc<Geometry>, needed: usize, why: String) -> Error {
     let room = &geometry.room;
