@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -168,6 +170,27 @@ def test_cancelled_before_the_start(small: Pair) -> None:
     cancel.cancel()
     made = small.ours.generate(Ids(small.ids(6, 4)), max_tokens=50, cancel=cancel, **FREE)
     assert (made.finish_reason, made.ids, made.text) == ("cancelled", [], "")
+
+
+@pytest.mark.parametrize("form", [None, densecore.Regex("[a-z]{3,9}")], ids=["free", "form"])
+@pytest.mark.parametrize("prompt", [densecore.Prompt(Ids([1, 2, 3])), densecore.Chat(CHAT)], ids=["ids", "chat"])
+def test_cancelled_before_the_start_whatever_is_asked(small: Pair, prompt: Any, form: densecore.Form | None) -> None:
+    """A template that has not run and a form that is not compiled are no reason for another end."""
+    cancel = densecore.Cancel()
+    cancel.cancel()
+    more: dict[str, Any] = {"max_tokens": 50, "cancel": cancel, "form": form}
+    context = small.ours.prefill(Ids([4, 5, 6]))
+    for answers in (
+        [small.ours.generate(prompt, **more)],
+        [small.ours.stream(prompt, **more).result()],
+        [context.generate(prompt, **more)],
+        small.ours.generate([prompt, prompt], **more),
+        small.ours.generate(prompt, n=3, **more),
+    ):
+        assert [(made.finish_reason, made.ids, made.text) for made in answers] == [("cancelled", [], "")] * len(answers)
+        assert all(made.usage.positions == 0 for made in answers)
+    events = list(small.ours.stream(prompt, **more))
+    assert [event.finish_reason for event in events] == ["cancelled"]
 
 
 def test_leaving_a_stream_early_frees_the_model(small: Pair) -> None:

@@ -115,3 +115,46 @@ impl Forms {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::tiny::Tiny;
+
+    #[test]
+    fn a_cancel_ends_the_wait_for_a_form_and_not_its_compilation() {
+        let model = Tiny::new().load(64, 0, Limits::default());
+        let (tokenizer, vocab, ends) = (model.tokenizer().clone(), model.config().vocab, model.ends().to_vec());
+        // Nothing is compiled until this is dropped.
+        let (gate, closed) = channel::<()>();
+        let closed = Mutex::new(closed);
+        let make = move || {
+            let _ = closed.lock().unwrap().recv();
+            Grammars::new(&tokenizer, vocab, &ends)
+        };
+        let forms = Forms::new(4, Box::new(make));
+        let [slow, other] = ["A{3}", "B{3}"].map(|pattern| Grammar::Regex(pattern.into()));
+        let cancel = Cancel::default();
+        let waiting = std::thread::spawn({
+            let (forms, slow, cancel) = (Arc::clone(&forms), slow.clone(), cancel.clone());
+            move || forms.get(&slow, &cancel).map(|_| ())
+        });
+        while !forms.lock().compiling.contains(&slow) {
+            std::thread::yield_now();
+        }
+        cancel.cancel();
+        assert!(matches!(waiting.join().unwrap(), Err(Error::Cancelled)));
+        // Who waits for the same compilation is let go as well.
+        assert!(matches!(forms.get(&slow, &cancel), Err(Error::Cancelled)));
+        assert!(forms.lock().compiling.contains(&slow), "the compilation was to be under way");
+        drop(gate);
+        forms.get(&other, &Cancel::default()).unwrap();
+        forms.get(&slow, &Cancel::default()).unwrap();
+        let state = forms.lock();
+        assert!(state.compiling.is_empty());
+        assert_eq!(state.kept.len(), 2, "each form was compiled once");
+    }
+}
