@@ -43,29 +43,40 @@ def compare(name: str, values: Values) -> list[dict[str, Any]]:
         ours, peer = values.get(against.ours), values.get(against.peer)
         if not ours or not peer:
             continue
-        found = round(float(ratio(measure, statistics.median(ours), statistics.median(peer))), 3)
-        reach = interval(measure, ours, peer)
+        beside = None if against.again is None else ratios_of(measure, values.get(against.again, []), peer)
+        target = least(against, beside)
+        made = ratios_of(measure, ours, peer)
         rows.append({
             "key": key(measure, against),
             "ours": against.ours,
             "peer": against.peer,
             "pairs": min(len(ours), len(peer)),
-            "ratio": found,
-            "interval_95": reach,
-            "each_round": [round(float(ratio(measure, *pair)), 3) for pair in zip(ours, peer, strict=False)],
-            "target": None if against.target is None else round(against.target, 3),
+            **made,
+            "target": target,
             "must": against.must,
-            "verdict": verdict(against, found, reach),
+            "verdict": None if target is None else "holds" if made["ratio"] >= target else "short",
+            **({"peer_again": beside} if beside else {}),
         })  # fmt: skip
     return rows
 
 
-def verdict(against: Against, found: float, reach: tuple[float, float] | None) -> str | None:
-    """Whether a target is reached; by the spread too, where that is agreed and there were rounds enough to know it."""
-    if against.target is None:
-        return None
-    level = against.spread and reach is not None and reach[1] >= 1.0
-    return "holds" if level or found >= round(against.target, 3) else "short"
+def ratios_of(measure: Measure, ours: list[float], peer: list[float]) -> dict[str, Any]:
+    """The ratio of two sides' medians, its interval, and that of each round; nothing without values."""
+    if not ours or not peer:
+        return {}
+    return {
+        "ratio": round(float(ratio(measure, statistics.median(ours), statistics.median(peer))), 3),
+        "interval_95": interval(measure, ours, peer),
+        "each_round": [round(float(ratio(measure, *pair)), 3) for pair in zip(ours, peer, strict=False)],
+    }
+
+
+def least(against: Against, again: dict[str, Any] | None) -> float | None:
+    """The least ratio that holds: the target, or what the peer may be from itself, if that is known and further from 1."""
+    reach = (again or {}).get("interval_95")
+    if against.target is None or reach is None:
+        return None if against.target is None else round(against.target, 3)
+    return round(min(against.target, 1 - max(1 - reach[0], reach[1] - 1)), 3)
 
 
 def medians(values: Values) -> Values:

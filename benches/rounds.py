@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benches import bandwidth, models, peers, server
-from benches.measures import BY_NAME, EARLIER, FILE, LLAMA, OURS, SERVER, SHARED, TRIED, Measure
+from benches.measures import AGAIN, BY_NAME, EARLIER, FILE, LLAMA, OURS, SERVER, SHARED, TRIED, Measure
 from tests.verify.record import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ class Worker:
 
 def environment(side: str, group: str, options: argparse.Namespace) -> dict[str, str]:
     """Of a side's process: the build it imports, and what the group asks of both sides' instructions."""
-    made: dict[str, str] = options.build.environment() if side == EARLIER else dict(os.environ)
+    made: dict[str, str] = options.build.environment() if side in (EARLIER, AGAIN) else dict(os.environ)
     if group == "avx2" and side.startswith(OURS):
         made["DENSECORE_TIER"] = "avx2"
     if group == "avx2" and side == LLAMA:
@@ -138,7 +138,7 @@ def chosen_sides(measure: Measure, options: argparse.Namespace) -> list[str]:
 def in_turn(sides: list[str], rounds: int, measure: Measure, value: Any) -> dict[str, list[float]]:
     """One value a round and side, every second round in the other order."""
     values: dict[str, list[float]] = {side: [] for side in sides}
-    wanted = {side for one in measure.against if one.target is not None for side in (one.ours, one.peer)}
+    wanted = {side for one in measure.against if one.target is not None for side in (one.ours, one.peer, one.again)}
     for number in range(rounds):
         for side in sides if number % 2 == 0 else sides[::-1]:
             if wanted and side not in wanted and measure.group != "process" and number >= KNOWN_ROUNDS:
@@ -261,7 +261,7 @@ def run_shared(names: list[str], options: argparse.Namespace, done: Any) -> None
             if side == SERVER:
                 answer = server.theirs(program, options.path, options.threads, SHARED, number, settings)
             else:
-                how = OURS if side == EARLIER else side
+                how = OURS if side in (EARLIER, AGAIN) else side
                 command = [sys.executable, str(SHARED_RUN), how, str(options.path), str(options.threads), str(number)]
                 env = environment(side, "shared", options)
                 ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=False)

@@ -413,6 +413,7 @@ class Packed(Transformers):
 SIDES: dict[str, Any] = {
     "densecore": DenseCore,
     "densecore earlier": DenseCore,
+    "densecore earlier again": DenseCore,
     "densecore greedy": Greedy,
     "llama.cpp": LlamaCpp,
     "transformers": Transformers,

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benches import bandwidth, builds, compare, figures, measures, peers, rounds, server
-from benches.measures import BY_NAME, EARLIER, FILE, GREEDY, LLAMA, OURS, TORCH
+from benches import bandwidth, builds, compare, figures, measures, peers, rounds, server, sides
+from benches.measures import AGAIN, BY_NAME, EARLIER, FILE, GREEDY, LLAMA, OURS, TORCH
 
 
 def test_measures_of_a_group_share_one_model():
@@ -135,26 +135,41 @@ def _one_build_against_another():
 
 @pytest.mark.usefixtures("_one_build_against_another")
 @pytest.mark.parametrize(
-    ("ours", "verdict"),
+    ("ours", "again", "least", "verdict"),
     [
-        ([98.0, 98.0, 98.0], "holds"),  # two percent behind
-        ([96.0, 96.0, 96.0], "short"),  # four, in every round
-        ([90.0, 104.0, 92.0], "holds"),  # eight, and ahead in a round: the spread leaves it open
-        ([90.0, 100.0], "short"),  # of two rounds no spread is known
+        ([98.0] * 3, [100.0] * 3, 0.97, "holds"),  # two percent behind
+        ([96.0] * 3, [100.0] * 3, 0.97, "short"),  # four, and the earlier build is always the same
+        ([96.0] * 3, [95.0] * 3, 0.95, "holds"),  # four, and the earlier build is five from itself
+        ([96.0] * 3, [105.0] * 3, 0.95, "holds"),  # on whichever side
+        ([94.0] * 3, [95.0] * 3, 0.95, "short"),
+        ([90.0, 104.0, 92.0], [100.0] * 3, 0.97, "short"),  # eight, and ahead in a round: its own noise is no excuse
+        ([90.0, 100.0], [80.0, 80.0], 0.97, "short"),  # of two rounds no spread is known
     ],
 )
-def test_another_build_may_be_ahead_by_three_percent_or_the_spread(ours, verdict):
-    row = figures.compare("decode_1", {OURS: ours, EARLIER: [100.0] * len(ours)})[0]
-    assert (row["peer"], row["target"], row["must"], row["verdict"]) == (EARLIER, 0.97, True, verdict)
+def test_another_build_may_be_ahead_by_three_percent_or_its_own_spread(ours, again, least, verdict):
+    values = {OURS: ours, EARLIER: [100.0] * len(ours), AGAIN: again}
+    row = figures.compare("decode_1", values)[0]
+    assert (row["peer"], row["target"], row["must"], row["verdict"]) == (EARLIER, least, True, verdict)
     assert row["each_round"] == [each / 100 for each in ours]
+    assert row["peer_again"]["each_round"] == [each / 100 for each in again]
+    assert figures.table({"decode_1": {"values": values, "comparisons": [row]}}).splitlines()[1].endswith(verdict)
+
+
+@pytest.mark.usefixtures("_one_build_against_another")
+def test_where_less_is_better_the_spread_counts_alike():
+    values = {OURS: [1.04] * 3, EARLIER: [1.0] * 3, AGAIN: [1.05] * 3}
+    row = figures.compare("startup", values)[0]
+    assert (row["target"], row["verdict"]) == (0.952, "holds")
+    assert figures.compare("startup", {**values, AGAIN: [1.0] * 3})[0]["verdict"] == "short"
 
 
 @pytest.mark.usefixtures("_one_build_against_another")
 def test_against_a_build_nobody_else_is_measured():
     options = SimpleNamespace(without_us=False, peers=[])
-    assert {tuple(rounds.chosen_sides(measure, options)) for measure in BY_NAME.values()} == {(OURS, EARLIER)}
-    calls = rounds.in_turn([OURS, EARLIER], 4, BY_NAME["decode_1"], lambda *_: 1.0)
-    assert {side: len(each) for side, each in calls.items()} == {OURS: 4, EARLIER: 4}
+    assert {tuple(rounds.chosen_sides(measure, options)) for measure in BY_NAME.values()} == {(OURS, EARLIER, AGAIN)}
+    assert {OURS, EARLIER, AGAIN} <= set(sides.SIDES)
+    calls = rounds.in_turn([OURS, EARLIER, AGAIN], 4, BY_NAME["decode_1"], lambda *_: 1.0)
+    assert {side: len(each) for side, each in calls.items()} == {OURS: 4, EARLIER: 4, AGAIN: 4}
 
 
 def test_records_beside_another_build_are_of_that_build(tmp_path, monkeypatch):
@@ -212,8 +227,9 @@ def test_a_wheel_is_unpacked_and_comes_first(tmp_path):
     with builds.opened(wheel) as build:
         assert build.folder.is_dir()
         assert build.engine == builds.digest(build.folder / "densecore" / "_core.abi3.so")
-        env = rounds.environment(EARLIER, "qwen", SimpleNamespace(build=build))
-        assert env["PYTHONPATH"].startswith(str(build.folder))
+        for side in (EARLIER, AGAIN):
+            env = rounds.environment(side, "qwen", SimpleNamespace(build=build))
+            assert env["PYTHONPATH"].startswith(str(build.folder))
         ours = rounds.environment(OURS, "qwen", SimpleNamespace(build=build))
         assert not ours.get("PYTHONPATH", "").startswith(str(build.folder))
     assert not build.folder.exists()
