@@ -1,4 +1,4 @@
-"""Read files that somebody else may have made: regular files and nothing else.
+"""Files that somebody else may have made: regular files and nothing else are opened.
 
 A name may be a link to a device, a pipe or a folder; opening or reading those may block or never end. So what is no
 regular file is refused before it is opened, the open itself cannot block, what was opened is looked at again, and
@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import BinaryIO
+from collections.abc import Iterator
+from typing import BinaryIO, cast
 
 
-def opened(path: str | os.PathLike[str]) -> BinaryIO:
-    """A regular file, open for reading.
+def opened(path: str | os.PathLike[str], mode: str = "rb", buffering: int = -1) -> BinaryIO:
+    """A regular file, open for reading, or in another binary mode.
 
     Raises:
-        OSError: it cannot be read, or it is no regular file.
+        OSError: it cannot be opened so, or it is no regular file.
     """
-    _regular(os.stat(path), path)
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-    file = open(os.open(path, flags), "rb")  # noqa: SIM115 - the caller closes it
+    if "a" not in mode or os.path.lexists(path):
+        _regular(os.stat(path), path)
+    file = cast(BinaryIO, open(path, mode, buffering, opener=_without_waiting))  # noqa: SIM115 - the caller closes it
     try:
         _regular(os.fstat(file.fileno()), path)
     except OSError:
         file.close()
         raise
     return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0), 0o666)
 
 
 def read(path: str | os.PathLike[str], cap: int | None = None) -> bytes:
@@ -39,6 +44,14 @@ def read(path: str | os.PathLike[str], cap: int | None = None) -> bytes:
     """
     with opened(path) as file:
         return file.read(os.fstat(file.fileno()).st_size if cap is None else cap + 1)
+
+
+def blocks(file: BinaryIO, size: int = 1 << 20) -> Iterator[bytes]:
+    """What an open file holds up to the length it has now, in blocks of ``size`` bytes."""
+    left = os.fstat(file.fileno()).st_size
+    while block := file.read(min(size, left)):
+        left -= len(block)
+        yield block
 
 
 def _regular(facts: os.stat_result, path: str | os.PathLike[str]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import densecore
 from densecore import errors, regular
 from tests import tiny
 from tests.bad.refusal import refused
+from tests.special import KINDS
 
 pytest.importorskip("transformers", reason="the maker of tiny models is the extra `dev`")
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
@@ -32,31 +32,6 @@ ENGINE = [
 ]
 
 
-def device(place: Path) -> None:
-    place.symlink_to("/dev/zero")
-
-
-def sock(place: Path) -> None:
-    here = Path.cwd()
-    os.chdir(place.parent)  # the name of a socket may have some hundred bytes only
-    try:
-        with socket.socket(socket.AF_UNIX) as opened:
-            opened.bind(place.name)
-    finally:
-        os.chdir(here)
-
-
-def loop(place: Path) -> None:
-    place.symlink_to(place.name)
-
-
-KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "device": (device, "a device"),
-    "pipe": (os.mkfifo, "a named pipe"),
-    "socket": (sock, "a socket"),
-    "folder": (lambda place: place.mkdir(), "a folder"),
-    "link to itself": (loop, "failed"),
-}
 NAMED = (errors.ModelNotFoundError, errors.ModelFormatError, errors.StorageError)
 
 
@@ -140,6 +115,42 @@ def test_contexts_and_programs_are_files_too(whole: dict[str, Path], tmp_path: P
     )
     with pytest.raises(OSError, match=KINDS[kind][1] if kind != "link to itself" else "x"):
         regular.read(tmp_path / "x", 10)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_what_the_caches_note_is_in_files_too(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """References, licences and the token: what is no file is as if it were not there."""
+    from densecore.models import cache, transport
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("DENSECORE_CACHE", str(tmp_path / "own"))
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    repo = cache.Repo("org/name")
+    places = [repo.folder / "refs" / "main", tmp_path / "own" / "licences" / "models--org--name", tmp_path / "token"]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        KINDS[kind][0](place)
+    assert repo.commit("main") is None
+    assert cache.licence("org/name") is None
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert transport.token_for("https://huggingface.co", str(tmp_path)) is None
+    # What is written takes the place of all but a folder.
+    cache.note_licence("org/name", "mit")
+    assert cache.licence("org/name") == (None if kind == "folder" else "mit")
+    if kind == "folder":
+        refused(lambda: repo.refer("main", "0" * 40), errors.StorageError, "refs")
+    else:
+        repo.refer("main", "0" * 40)
+        assert repo.commit("main") == "0" * 40
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("mode", ["rb", "r+b", "ab"])
+def test_no_mode_opens_what_is_no_file(tmp_path: Path, kind: str, mode: str) -> None:
+    KINDS[kind][0](tmp_path / "x")
+    with pytest.raises(OSError, match=KINDS[kind][1] if kind != "link to itself" else "x"):
+        regular.opened(tmp_path / "x", mode)
 
 
 def test_a_file_that_grows_is_read_to_its_length_or_cap(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from densecore import regular
 from densecore.errors import StorageError
 from densecore.runs import replace
 
@@ -19,6 +20,7 @@ from .catalogue import Pin
 from .receipt import Digest, Receipts
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_MAX_NOTE = 4096  # bytes: a reference holds a commit, a note a licence's name
 _TRUE = {"1", "on", "yes", "true"}
 
 
@@ -71,7 +73,7 @@ def note_licence(repo: str, licence: str | None) -> None:
     try:
         file = _licence_file(repo)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(licence, "utf-8")
+        replace.write(file, licence.encode())
     except OSError:
         return
 
@@ -79,7 +81,7 @@ def note_licence(repo: str, licence: str | None) -> None:
 def licence(repo: str) -> str | None:
     """The licence noted for a repository."""
     try:
-        return _licence_file(repo).read_text("utf-8")[:100] or None
+        return regular.read(_licence_file(repo), _MAX_NOTE).decode()[:100] or None
     except (OSError, UnicodeError):
         return None
 
@@ -122,7 +124,8 @@ class Repo:
         if _COMMIT.fullmatch(revision):
             return revision
         try:
-            text = names.within(self.folder / "refs", revision, self.repo).read_text("ascii").strip()
+            ref = names.within(self.folder / "refs", revision, self.repo)
+            text = regular.read(ref, _MAX_NOTE).decode("ascii").strip()
         except (OSError, ValueError):
             return None
         return text if _COMMIT.fullmatch(text) else None
@@ -171,13 +174,12 @@ class Repo:
 
 def _copy(blob: Path, pointer: Path) -> None:
     """A second name for the same bytes if the system can, else a copy, whole or not at all."""
-    import shutil
-
     with replace.draft(pointer) as part:
         try:
             os.link(blob, part)
         except OSError:
-            shutil.copyfile(blob, part)
+            with regular.opened(blob) as source, open(part, "wb") as out:
+                out.writelines(regular.blocks(source))
 
 
 def expected(path: Path) -> Digest | None:

@@ -7,11 +7,13 @@ real name, so a file under its real name is always whole.
 from __future__ import annotations
 
 import http.client
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
+from densecore import regular
 from densecore.errors import DenseCoreError, DownloadError, IntegrityError, ModelNotFoundError
 from densecore.runs import replace
 
@@ -69,6 +71,7 @@ def download(job: Job, bar: Bar) -> None:
     """
     job.target.parent.mkdir(parents=True, exist_ok=True)
     begin = bar.done
+    _clear(job)
     have = size(job.part)
     resumed = 0 < have <= job.size
     if have > job.size:
@@ -88,6 +91,15 @@ def download(job: Job, bar: Bar) -> None:
             "removed. Try again; if it repeats, the server or a proxy alters the file: do not use it"
         )
     _commit(job)
+
+
+def _clear(job: Job) -> None:
+    """Take the name of the partial file back from what is no file: a pipe would make us wait."""
+    try:
+        if os.path.lexists(job.part) and not job.part.is_file():
+            job.part.unlink()
+    except OSError as error:
+        raise disk.explain(error, job.part, job.label, 0, job.size) from error
 
 
 def _commit(job: Job) -> None:
@@ -218,7 +230,7 @@ def _stream(answer: transport.Answer, job: Job, have: int, bar: Bar, begin: int)
     mark, low = time.monotonic(), have
     try:
         # Unbuffered: a failed write must not come back a second time when the file is closed.
-        with job.part.open("ab", buffering=0) as handle:
+        with regular.opened(job.part, "ab", 0) as handle:
             while True:
                 block = answer.read1(receipt.BLOCK)
                 if not block:
@@ -229,7 +241,7 @@ def _stream(answer: transport.Answer, job: Job, have: int, bar: Bar, begin: int)
                         f"{job.label}: {transport.shown(job.url)} sent more than the expected {job.size} bytes; the "
                         "file was removed. Try again; if it repeats, do not use this server"
                     )
-                _append(cast(BinaryIO, handle), block, job, have - len(block))
+                _append(handle, block, job, have - len(block))
                 bar.set(begin + have)
                 now = time.monotonic()
                 if now - mark > POLICY.stall:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from densecore.errors import DenseCoreError, DownloadError, IntegrityError, ModelNotFoundError
+from densecore import regular
+from densecore.errors import DenseCoreError, DownloadError, IntegrityError, ModelNotFoundError, StorageError
 from densecore.runs import lock
 from densecore.runs.progress import wanted
 
@@ -234,14 +235,21 @@ def _folder(repo: str, commit: str, choice: pick.Choice, there: set[str], progre
         if remote.size > pick.MAX_JSON:
             raise DownloadError(f"{repo}:{remote.file} has {remote.size} bytes, more than the {pick.MAX_JSON} allowed")
     paths = dict(zip((remote.file for remote in small), _bring(repo, small, repo, False), strict=True))
-    if pick.remote_code(paths[pick.CONFIG].read_bytes()):
+    if pick.remote_code(_read(paths[pick.CONFIG])):
         warnings.warn(f"{repo}: auto_map in config.json asks for the repository's code; ignored", stacklevel=2)
-    large = pick.shards(paths[pick.INDEX].read_bytes(), repo) if choice.sharded else [pick.SINGLE]
+    large = pick.shards(_read(paths[pick.INDEX]), repo) if choice.sharded else [pick.SINGLE]
     absent = [file for file in large if file not in there]
     if absent:
         raise ModelNotFoundError(f"{repo}: the index names shards the repository lacks: {', '.join(absent[:5])}")
     _bring(repo, [metadata(repo, commit, file) for file in large], repo, progress)
     return cache.Repo(repo).snapshot(commit)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return regular.read(path, pick.MAX_JSON)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error}; remove it, and run it again") from error
 
 
 def _bring(repo: str, remotes: Sequence[Remote], label: str, progress: bool | None) -> list[Path]:

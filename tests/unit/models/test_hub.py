@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from hubserver import COMMIT, Hub
+from tests.special import KINDS
 
+from densecore import errors
 from densecore.errors import (
     ArgumentError,
     DownloadError,
@@ -301,6 +303,23 @@ def test_where_links_fail_a_copy_serves(server: Hub, monkeypatch: pytest.MonkeyP
     assert not found.path.is_symlink()
     assert found.path.read_bytes() == GGUF
     assert found.verified
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("name", ["refs/main", "blobs/{}.densecore.incomplete", "blobs/{}", "snapshots/{}/m.gguf"])
+def test_what_is_no_file_in_the_cache_is_replaced_or_named(server: Hub, name: str, kind: str) -> None:
+    """Nothing waits for the other end of a pipe, or reads a device without end."""
+    blob = server.add("org/name", "m.gguf", GGUF)
+    place = cache.Repo("org/name").folder / name.format(COMMIT if "snapshots" in name else blob.etag)
+    place.parent.mkdir(parents=True)
+    KINDS[kind][0](place)
+    if kind == "folder":
+        with pytest.raises((errors.DownloadError, errors.StorageError), match="org.*name"):
+            resolve("org/name")
+        return
+    assert resolve("org/name").path.read_bytes() == GGUF
+    assert place.is_file() != place.name.endswith(".incomplete")
 
 
 def test_two_processes_download_once(server: Hub, tmp_path: Path) -> None:

