@@ -274,8 +274,16 @@ def as_files(small: Pair, tmp_path: Path) -> Path:
     return folder
 
 
+def with_two_defaults(small: Pair, tmp_path: Path) -> Path:
+    """The one among the named counts."""
+    folder = as_files(small, tmp_path)
+    (folder / "chat_template.jinja").replace(folder / "additional_chat_templates" / "default.jinja")
+    (folder / "chat_template.jinja").write_text("{{ 'the other default' }}")
+    return folder
+
+
 @pytest.mark.parametrize("asked", list(ASKED))
-@pytest.mark.parametrize("write", [as_list, as_files])
+@pytest.mark.parametrize("write", [as_list, as_files, with_two_defaults])
 def test_named_templates_equal_transformers(small: Pair, tmp_path: Path, write: Any, asked: str) -> None:
     folder = write(small, tmp_path)
     ours, theirs = (

@@ -27,13 +27,9 @@ TOKENIZER = "tokenizer.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # Read by the engine when present: end tokens, chat template, special tokens.
-OPTIONAL = (
-    "generation_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
+OPTIONAL = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+NAMED = re.compile(r"additional_chat_templates/[^/\\]+\.jinja")  # chat templates beside the default, by name
+_MAX_NAMED = 32  # the engine's cap; the most known is three
 MAX_JSON = 64 << 20  # bytes: tokenizer.json of a 150,000-word vocabulary has 11 MB
 _MAX_SHARDS = 1000  # the largest public models stay below 200
 _SPLIT_GGUF = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
@@ -58,7 +54,7 @@ def choose(listing: Iterable[str], repo: str) -> Choice:
     there = [name for name in listing if names.fault(name) is None]
     weights = SINGLE if SINGLE in there else INDEX if INDEX in there else None
     if weights and CONFIG in there and TOKENIZER in there:
-        small = [CONFIG, TOKENIZER, *(name for name in OPTIONAL if name in there)]
+        small = [CONFIG, TOKENIZER, *(name for name in OPTIONAL if name in there), *_named(there, repo)]
         return Choice(None, (*small, weights), weights == INDEX)
     ggufs = sorted(n for n in there if n.lower().endswith(".gguf") and "mmproj" not in n.lower())
     whole = [name for name in ggufs if not _SPLIT_GGUF.search(name)]
@@ -70,6 +66,16 @@ def choose(listing: Iterable[str], repo: str) -> Choice:
             f"{repo} holds several GGUF files ({', '.join(best[:12])}); name one, as in {repo}:{best[0]}"
         )
     raise ModelNotFoundError(f"{repo} holds no model densecore reads: {_lack(there, bool(ggufs))}")
+
+
+def _named(there: Iterable[str], repo: str) -> list[str]:
+    """The files of named chat templates."""
+    found = sorted(name for name in there if NAMED.fullmatch(name))
+    if len(found) > _MAX_NAMED:
+        raise ModelFormatError(
+            f"{repo} holds {len(found)} named chat templates, more than the {_MAX_NAMED} allowed; use another copy"
+        )
+    return found
 
 
 def _lack(there: list[str], split: bool) -> str:
@@ -133,7 +139,8 @@ def _index(folder: Path, repo: str) -> bytes:
 
 def members(folder: Path, repo: str) -> list[Path]:
     """The files of a whole safetensors folder, in a fixed order."""
-    listing = [CONFIG, TOKENIZER, *OPTIONAL]
+    jinja = sorted(file.relative_to(folder).as_posix() for file in folder.glob("*/*.jinja"))
+    listing = [CONFIG, TOKENIZER, *OPTIONAL, *filter(NAMED.fullmatch, jinja)]
     if (folder / SINGLE).is_file():
         listing.append(SINGLE)
     elif (folder / INDEX).is_file():

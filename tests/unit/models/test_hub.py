@@ -87,6 +87,37 @@ def test_a_safetensors_folder_and_never_a_pickle(server: Hub) -> None:
     assert not any(path.endswith((".bin", ".pt", ".pkl", ".py")) for path in server.requests())
 
 
+def test_named_templates_come_along(server: Hub, tmp_path: Path) -> None:
+    """The layout of newer tokenizers: a file for each template beside the default."""
+    folder_repo(server)
+    named = {f"additional_chat_templates/{name}.jinja": f"{{{{ '{name}' }}}}".encode() for name in ("rag", "tool_use")}
+    for name, source in named.items():
+        server.add("org/folder", name, source)
+    server.add("org/folder", "chat_template.jinja", b"{{ 'default' }}")
+    for name in ("additional_chat_templates/deep/x.jinja", "additional_chat_templates/x.txt", "other/x.jinja"):
+        server.add("org/folder", name, b"never")
+    found = resolve("org/folder")
+    there = {path.relative_to(found.path).as_posix() for path in found.path.rglob("*.*") if path.is_file()}
+    assert {name for name in there if "/" in name} == set(named)
+    assert all((found.path / name).read_bytes() == source for name, source in named.items())
+    assert {found.path / name for name in named} <= set(found.files)
+    assert found.verified
+    server.log.clear()
+    assert resolve("org/folder", offline=True).files == found.files
+    (found.path / "additional_chat_templates" / "rag.jinja").resolve().write_bytes(b"other")
+    with pytest.raises(IntegrityError, match="is damaged"):
+        resolve("org/folder")
+
+
+def test_too_many_named_templates_are_refused_before_one_is_asked_for(server: Hub) -> None:
+    folder_repo(server)
+    for number in range(33):
+        server.add("org/folder", f"additional_chat_templates/{number}.jinja", b"x")
+    with pytest.raises(ModelFormatError, match="33 named chat templates"):
+        resolve("org/folder")
+    assert not any("additional_chat_templates" in path for path in server.requests())
+
+
 def test_a_sharded_folder(server: Hub) -> None:
     shards = {f"model-0000{i}-of-00003.safetensors": os.urandom(50_000 + i) for i in (1, 2, 3)}
     index = {"weight_map": {f"t{i}": name for i, name in enumerate(shards)}}

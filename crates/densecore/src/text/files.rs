@@ -69,11 +69,12 @@ fn of_folder(folder: &Path, limits: &Limits) -> Result<Sources> {
         let value = &config[name];
         value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
     };
-    let mut named = Vec::new();
-    if let Some(source) = read(&folder.join("chat_template.jinja"), limits.template_source as u64)? {
-        named.push((DEFAULT.to_owned(), source));
+    let mut named = additional(&folder.join("additional_chat_templates"), limits)?;
+    let default = read(&folder.join("chat_template.jinja"), limits.template_source as u64)?;
+    // Of two defaults that among the named ones counts, as in transformers.
+    if let Some(source) = default.filter(|_| named.iter().all(|(name, _)| name != DEFAULT)) {
+        named.insert(0, (DEFAULT.to_owned(), source));
     }
-    named.extend(additional(&folder.join("additional_chat_templates"), limits)?);
     if named.is_empty() {
         named = in_config(&config["chat_template"]);
     }
