@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.golden.fixtures import calm, other, pair, qwen, small, smol, wide
+from tests.golden.fixtures import calm, keeping, no_cache_on_disk, other, pair, plain, qwen, small, smol, wide
 
-__all__ = ["calm", "other", "pair", "qwen", "small", "smol", "wide"]
+__all__ = ["calm", "keeping", "no_cache_on_disk", "other", "pair", "plain", "qwen", "small", "smol", "wide"]
 
 
 @pytest.fixture(scope="session", autouse=True)

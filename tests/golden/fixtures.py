@@ -75,6 +75,30 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 @pytest.fixture(scope="session")
+def plain(small: Pair) -> Any:
+    """That Qwen2, keeping no prefixes."""
+    import densecore
+
+    return densecore.Model.load(small.folder, kv="f32", prefix_bytes=0)
+
+
+@pytest.fixture
+def keeping(small: Pair) -> Any:
+    """The same afresh, keeping prefixes."""
+    import densecore
+
+    return densecore.Model.load(small.folder, kv="f32")
+
+
+@pytest.fixture
+def no_cache_on_disk() -> None:
+    """Of DSPy: nothing of an earlier run answers."""
+    import dspy
+
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+
+
+@pytest.fixture(scope="session")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Another model of the same shape: its states have the right width and the wrong fingerprint."""
     import densecore

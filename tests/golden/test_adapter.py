@@ -32,10 +32,7 @@ formats = pytest.importorskip("densecore.forms.formats", reason="the extra `dspy
 schema = pytest.importorskip("densecore.forms.schema", reason="the extra `dspy`")
 
 
-@pytest.fixture(autouse=True)
-def no_cache_on_disk() -> None:
-    """Nothing of an earlier run answers."""
-    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+pytestmark = pytest.mark.usefixtures("no_cache_on_disk")
 
 
 class Colour(enum.Enum):

@@ -22,10 +22,7 @@ bridge = pytest.importorskip("densecore.dspy", reason="the extra `dspy`")
 fields = pytest.importorskip("densecore.dspy.fields", reason="the extra `dspy`")
 
 
-@pytest.fixture(autouse=True)
-def no_cache_on_disk() -> None:
-    """Nothing of an earlier run answers."""
-    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+pytestmark = pytest.mark.usefixtures("no_cache_on_disk")
 
 
 def test_every_budget_closes(small: Pair) -> None:

@@ -22,9 +22,8 @@ bridge = pytest.importorskip("densecore.dspy", reason="the extra `dspy`")
 
 
 @pytest.fixture(autouse=True)
-def no_cache_on_disk() -> Iterator[None]:
-    """Nothing of an earlier run answers, and DSPy's old ways are errors."""
-    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+def no_old_ways(no_cache_on_disk: None) -> Iterator[None]:
+    """DSPy's old ways are errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         yield

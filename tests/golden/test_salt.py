@@ -14,18 +14,6 @@ from tests.golden.fixtures import Pair
 SALTS = (None, "a", "b", "a" * 256, "ä")
 
 
-@pytest.fixture(scope="module")
-def plain(small: Pair) -> Any:
-    """The same model, keeping no prefixes."""
-    return densecore.Model.load(small.folder, kv="f32", prefix_bytes=0)
-
-
-@pytest.fixture
-def keeping(small: Pair) -> Any:
-    """A fresh model that keeps prefixes."""
-    return densecore.Model.load(small.folder, kv="f32")
-
-
 def found(model: Any, prompt: Any, salt: str | None) -> int:
     count: int = model.generate(prompt, max_tokens=1, cache_salt=salt).usage.cached_positions
     return count

@@ -14,18 +14,6 @@ from densecore import Ids, Prompt
 from tests.golden.fixtures import Pair
 
 
-@pytest.fixture(scope="module")
-def plain(small: Pair) -> Any:
-    """The same model, keeping no prefixes."""
-    return densecore.Model.load(small.folder, kv="f32", prefix_bytes=0)
-
-
-@pytest.fixture
-def keeping(small: Pair) -> Any:
-    """A fresh model that keeps prefixes."""
-    return densecore.Model.load(small.folder, kv="f32")
-
-
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 128, 129, 300])
 def test_a_repeated_prompt_is_found_and_changes_nothing(keeping: Any, plain: Any, small: Pair, length: int) -> None:
     ids = Ids(small.ids(900 + length, length))

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import densecore
 from densecore import Hidden, Ids, Prompt
 from tests.golden.fixtures import Pair
 
@@ -30,16 +29,6 @@ WRITABLE: dict[str, Callable[[Hidden], Any]] = {
     "from_numpy": lambda h: torch.from_numpy(h.numpy()),
     "as_tensor": lambda h: torch.as_tensor(h.numpy()),
 }
-
-
-@pytest.fixture(scope="module")
-def plain(small: Pair) -> Any:
-    return densecore.Model.load(small.folder, kv="f32", prefix_bytes=0)
-
-
-@pytest.fixture
-def keeping(small: Pair) -> Any:
-    return densecore.Model.load(small.folder, kv="f32")
 
 
 def answer(model: Any, *segments: Any, raw: bool = False) -> tuple[list[int], list[float]]:
