@@ -1,6 +1,6 @@
 //! Prompts to text: the loop that steps a batch and draws from it.
 
-use super::grammar::Form;
+use super::form::Form;
 use super::options::GenerateOptions;
 use super::prompt::Prompt;
 use super::rows::Rows;

@@ -1,10 +1,13 @@
 //! From prompts to answers, states, scores and thoughts.
 pub mod answer;
+mod ending;
+mod form;
 pub(crate) mod forms;
 pub mod grammar;
 pub mod options;
 pub mod penalties;
 pub mod prompt;
+mod quotes;
 pub mod random;
 pub(crate) mod rows;
 pub mod salt;
@@ -18,6 +21,7 @@ pub mod think;
 mod trail;
 pub(crate) mod twins;
 pub mod usage;
+mod vocabulary;
 pub mod writer;
 
 pub use crate::cancel::{self, Cancel};

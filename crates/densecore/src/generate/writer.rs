@@ -1,6 +1,6 @@
 //! One sequence's answer as it grows: tokens to text, stops, logprobs.
 
-use super::grammar::Form;
+use super::form::Form;
 use super::penalties::Penalised;
 use super::sampler::{Sampler, top};
 use super::stop::Stops;
