@@ -28,10 +28,12 @@ pub mod templates;
 pub mod tokenizer;
 mod unicode;
 mod view;
+pub mod vocabulary;
 
 pub use chat::{Chat, Ending, Given, Message, Piece};
 pub use pretokenizer::PreTokenizer;
 pub use stream::TokenStream;
 pub use template::{ChatTemplate, Encoded, Rendered};
 pub use templates::Templates;
-pub use tokenizer::{Special, Tokenizer, Vocabulary};
+pub use tokenizer::{Special, Tokenizer};
+pub use vocabulary::Vocabulary;
