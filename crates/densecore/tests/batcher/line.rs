@@ -295,6 +295,37 @@ fn a_small_call_need_not_wait_for_the_end_of_a_long_list() {
 }
 
 #[test]
+fn a_list_at_work_takes_no_place_from_those_who_wait() {
+    watched("a list and the bounds of the line".into(), || {
+        let (tiny, mut random) = (Tiny::new(), Random::new(12));
+        // One caller may wait: the list, which stands in the line between its prompts, is none of those.
+        let model = tiny.load(8, 0, Limits { queue: 1, ..Limits::default() });
+        let list: Vec<Prompt> = (0..60).map(|_| prompt(&random.ids(200))).collect();
+        let over = Arc::new(AtomicBool::new(false));
+        let (begun, wait) = channel();
+        let small = std::thread::spawn({
+            let (model, over) = (model.clone(), Arc::clone(&over));
+            move || {
+                wait.recv().unwrap();
+                let mut served = 0;
+                while served == 0 || !over.load(Ordering::SeqCst) {
+                    let length = random.between(1, 60);
+                    assert_eq!(one(&model, &random.ids(length), &tokens(2)).unwrap().ids.len(), 2);
+                    served += 1;
+                }
+            }
+        });
+        let answers = model.generate(&list, &tokens(12), false, &mut |_| {
+            let _ = begun.send(());
+        });
+        over.store(true, Ordering::SeqCst);
+        assert_eq!(answers.unwrap().len(), 60);
+        small.join().unwrap();
+        assert_eq!(model.memory().2, 0);
+    });
+}
+
+#[test]
 fn what_has_begun_ends_whatever_contexts_others_want() {
     watched("a list and contexts".into(), || {
         let (tiny, mut random) = (Tiny::new(), Random::new(11));
