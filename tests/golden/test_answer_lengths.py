@@ -246,6 +246,19 @@ def test_long_strings_arrive_whole(wide: Any, lean: Any, way: str) -> None:
     pytest.fail("no string of 5,000 characters came to its own end")
 
 
+def test_a_string_full_of_escapes_comes_to_its_end(wide: Any) -> None:
+    """No quote can end it within an escape, nor within a character of several tokens; its tokens count all the same."""
+    asked = dspy.Signature({"q": (str, dspy.InputField()), "stories": (Story, dspy.OutputField())}, "Tell it.")
+    form, _ = fields.grammar(asked, {}, 160)
+    for text in ("\\n", "é"):
+        bias = dict.fromkeys(wide.tokenize(text), 25.0)
+        assert len(bias) == 2
+        for seed in range(8):
+            found = wide.generate("a", form=form, max_tokens=160, temperature=1.0, seed=seed, logit_bias=bias)
+            assert found.finish_reason == "stop", (text, seed, found.text)
+            assert found.shortened == 1 and len(found.ids) > 60
+
+
 @pytest.mark.parametrize("way", WAYS[:-1])
 def test_a_string_that_the_tokens_cut_is_told(wide: Any, lean: Any, way: str) -> None:
     lean(" altogether", by=14.0)  # its end is drawn once in a million tokens

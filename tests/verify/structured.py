@@ -34,6 +34,8 @@ TASK_TOKENS = 96  # of its answers, either way: one word is asked for
 PACES = 9  # pairs of timed answers
 PACE_TOKENS = 192
 DEAREST = 0.1  # of the pace, what a form may cost
+MOST_SHORTENED = 60  # texts of a thousand calls that may be ended where their model would sooner have gone on
+LEAST_RIGHT = 119  # of the task's 200 rows, with examples
 
 TOPICS = ("a goat on a ferry", "rain in Lisbon", "a stolen piano", "the first day at school", "a broken kettle", "two brothers",
           "the harvest of 1911", "a letter that came late", "a chess game", "snow in May", "a lighthouse", "grandmother's soup",
@@ -184,11 +186,13 @@ def thousand(lm: Any) -> tuple[dict[str, Any], bool]:
         "calls": len(judged),
         "by_signature": dict(sorted(Counter(name for name, _, _ in judged).items())),
         "failed": sum(bool(found) for _, found, _ in judged),
+        "shortened": sum(shortened.values()),
         "with_a_text_shortened": {name: count for name, count in sorted(shortened.items()) if count},
         "faults": [f"{name}: {fault}" for name, fault in wrong[:10]],
         "seconds": round(time.monotonic() - started, 1),
     }
-    return figures, not wrong
+    most = MOST_SHORTENED * len(judged) // 1000
+    return figures, not wrong and sum(shortened.values()) <= most
 
 
 UNITS = {"money": "dollars", "distance": "kilometres|metres", "time": "hours|minutes|days|weeks"}
@@ -245,6 +249,7 @@ def both_ways(lm: Any) -> tuple[dict[str, Any], bool]:
         unparsed = [free.count(None), held.count(None)]
         figures[name] = {"examples": len(program.demos), "right_free_held": right, "unparsed_free_held": unparsed}
         passed &= right[1] >= right[0] and unparsed[1] == 0
+        passed &= not demos or right[1] * ROWS >= LEAST_RIGHT * len(rows)
     return figures, passed
 
 

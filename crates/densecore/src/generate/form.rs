@@ -78,10 +78,14 @@ impl Form {
             self.ends.iter().for_each(|&id| space.allowed[id as usize] = logits[id as usize] + pressure);
         }
         let in_string = self.strings > 0 && self.quotes.as_ref().as_ref().is_some_and(|quotes| quotes.inside(&mask));
+        let in_character = !in_string && self.string > 0 && self.said.last().is_some_and(|&id| self.is_unfinished(id));
+        if !(in_string || in_character) {
+            (self.string, self.share) = (0, 0);
+        }
         if let Some(id) = self.echo().filter(|_| early || in_string) {
             space.allowed[id as usize] = f32::NEG_INFINITY;
         }
-        let pushed = self.push_string(logits, &mask, left, &mut space.allowed);
+        let pushed = in_string && self.push_string(logits, &mask, left, &mut space.allowed);
         self.run += 1;
         let mut id = sampler.next(&space.allowed, &mut space.weights);
         if early && self.ends.contains(&id) {
@@ -93,15 +97,21 @@ impl Form {
             self.restrict(logits, &mask, &mut space.allowed);
             id = sampler.next(&space.allowed, &mut space.weights);
         }
-        if self.is_mark(id) {
+        if in_string && self.is_mark(id) {
             let likelier =
                 |other: usize| space.allowed[other] > f32::NEG_INFINITY && logits[other] > logits[id as usize];
             let pressed = pushed && (0..logits.len()).any(|other| likelier(other) && !self.is_mark(other as u32));
             self.shortened += usize::from(pressed);
-            self.string = 0;
+            (self.string, self.share) = (0, 0);
+        } else if in_string || in_character {
+            self.string += 1;
         }
         self.said.push(id);
-        Ok((self.advance(id, left)?, 1))
+        let ids = self.advance(id, left)?;
+        if ids[1..].iter().any(|&forced| self.is_mark(forced)) {
+            (self.string, self.share) = (0, 0);
+        }
+        Ok((ids, 1))
     }
 
     /// The token that would go on with a passage that was just written some times in a row: of itself that would never end.
@@ -114,6 +124,10 @@ impl Form {
         (1..=LONGEST_ECHO).find(repeats).map(|p| said[said.len() - p])
     }
 
+    fn is_unfinished(&self, id: u32) -> bool {
+        self.quotes.as_ref().as_ref().is_some_and(|quotes| quotes.unfinished[id as usize])
+    }
+
     fn is_mark(&self, id: u32) -> bool {
         self.quotes.as_ref().as_ref().is_some_and(|quotes| quotes.marks[id as usize])
     }
@@ -121,22 +135,17 @@ impl Form {
     /// Within a JSON string, adds to the logits of its ends what its share asks for; whether that is anything. A share is of
     /// what is left beside the shortest way to the end.
     fn push_string(&mut self, logits: &[f32], mask: &SimpleVob, left: usize, allowed: &mut [f32]) -> bool {
-        let Some(quotes) = self.quotes.as_ref().as_ref().filter(|_| self.strings > 0) else { return false };
-        if !quotes.inside(mask) {
-            self.string = 0;
-            return false;
-        }
-        self.string += 1;
-        if self.string == 1 {
+        let Some(quotes) = self.quotes.as_ref().as_ref() else { return false };
+        if self.string == 0 {
             return false; // a text of another kind may begin like one
         }
-        if self.string == 2 {
+        if self.share == 0 {
             let rest = (self.watch - WATCH) / 4 + LANDING / 2;
             let others = STRING * (self.strings - 1);
             self.share = left.saturating_sub((rest + others).min(left / 2)).max(SHORTEST_STRING);
             self.strings = (self.strings - 1).max(1);
         }
-        let pressure = pressure(self.string, self.share, LANDING.min(self.share / 2).max(1));
+        let pressure = pressure(self.string + 1, self.share, LANDING.min(self.share / 2).max(1));
         quotes.ends.iter().filter(|_| pressure > 0.0).for_each(|&id| {
             if mask.is_allowed(id) {
                 allowed[id as usize] = logits[id as usize] + pressure;
