@@ -81,7 +81,7 @@ def test_mixture_settings(calm: Pair, temperature: float, top_k: int) -> None:
 
 
 def test_state_vectors_have_the_mean_norm_of_the_table(pair: Pair) -> None:
-    table = pair.theirs.get_input_embeddings().weight.detach().numpy()
+    table = reference.embeddings(pair.theirs).detach().numpy()
     thought = pair.ours.think(Ids(pair.ids(3, 9)), 4, mode="state")
     norms = np.linalg.norm(np.asarray(thought.vectors), axis=1)
     np.testing.assert_allclose(norms, np.linalg.norm(table, axis=1).mean(), rtol=1e-5)
