@@ -40,7 +40,14 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 WINDOW = 100  # positions that a row of mistral and of most layers of gemma3 sees
 FAMILY = {"llama3": "llama", "yarn": "qwen2"}  # models of a family whose rotation is stretched
-CLASSES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama", "mistral": "Mistral", "phi2": "Phi", "gemma3": "Gemma3Text"}
+CLASSES = {
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "phi2": "Phi",
+    "gemma3": "Gemma3Text",
+}
 # In a GGUF, rows of a 32-block type must divide by 32 and not by 256 (Qwen 0.5B is 896 wide); K-quants need 256.
 GGUF_32 = {"width": 160, "heads": 5, "kv_heads": 1, "head_dim": 32, "mlp": 288}
 GGUF_256 = {"width": 256, "heads": 8, "kv_heads": 2, "head_dim": 32, "mlp": 512}

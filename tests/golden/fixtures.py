@@ -55,7 +55,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """One tiny model per architecture: tied and in one file, untied and in shards, tied again."""
     arch = request.param
     pytest.importorskip("transformers", reason="the reference is the extra `dev`")
-    return make_pair(arch, tmp_path_factory.mktemp(arch), seed=1, sharded=arch == "qwen3", tied=arch not in ("qwen3", "phi2"))
+    return make_pair(
+        arch, tmp_path_factory.mktemp(arch), seed=1, sharded=arch == "qwen3", tied=arch not in ("qwen3", "phi2")
+    )
 
 
 @pytest.fixture(scope="session", params=list(tiny.SHAPES))
