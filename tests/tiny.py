@@ -32,6 +32,21 @@ SHAPES: dict[str, dict[str, int]] = {
     "qwen2": {"width": 64, "heads": 4, "kv_heads": 2, "head_dim": 24, "mlp": 160},
     "qwen3": {"width": 96, "heads": 4, "kv_heads": 1, "head_dim": 32, "mlp": 224},
     "llama": {"width": 80, "heads": 5, "kv_heads": 1, "head_dim": 24, "mlp": 144},
+    "mistral": {"width": 80, "heads": 4, "kv_heads": 2, "head_dim": 24, "mlp": 144},
+    "phi2": {"width": 96, "heads": 4, "kv_heads": 4, "head_dim": 24, "mlp": 200},
+    "gemma3": {"width": 64, "heads": 4, "kv_heads": 2, "head_dim": 24, "mlp": 160},
+    "llama3": {"width": 80, "heads": 5, "kv_heads": 1, "head_dim": 24, "mlp": 144},
+    "yarn": {"width": 64, "heads": 4, "kv_heads": 2, "head_dim": 24, "mlp": 160},
+}
+WINDOW = 100  # positions that a row of mistral and of most layers of gemma3 sees
+FAMILY = {"llama3": "llama", "yarn": "qwen2"}  # models of a family whose rotation is stretched
+CLASSES = {
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "phi2": "Phi",
+    "gemma3": "Gemma3Text",
 }
 # In a GGUF, rows of a 32-block type must divide by 32 and not by 256 (Qwen 0.5B is 896 wide); K-quants need 256.
 GGUF_32 = {"width": 160, "heads": 5, "kv_heads": 1, "head_dim": 32, "mlp": 288}
@@ -82,7 +97,7 @@ def _random(
 
 
 def _kind(name: str) -> str:
-    if "norm" in name:
+    if "norm" in name and not name.endswith("bias"):
         return "norm"
     if name.endswith(("embed_tokens.weight", "lm_head.weight")):
         return "table"
@@ -95,21 +110,36 @@ def _config(arch: str, shape: dict[str, int], layers: int, context: int, tied: b
     import transformers
 
     end = tokenizer().token_to_id("<|im_end|>")
-    name = {"qwen2": "Qwen2Config", "qwen3": "Qwen3Config", "llama": "LlamaConfig"}[arch]
-    return getattr(transformers, name)(
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": ROPE_BASE}
+    own: dict[str, Any] = {"rms_norm_eps": NORM_EPS, "head_dim": shape["head_dim"]}
+    if arch == "llama3":
+        rope |= {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        rope |= {"original_max_position_embeddings": 256}
+    elif arch == "yarn":
+        rope |= {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
+    elif arch == "mistral":
+        own["sliding_window"] = WINDOW
+    elif arch == "phi2":
+        rope["partial_rotary_factor"] = 0.5
+        own = {"layer_norm_eps": NORM_EPS, "hidden_act": "gelu_new", "resid_pdrop": 0.0}
+    elif arch == "gemma3":
+        local = {"rope_type": "default", "rope_theta": 500.0}
+        rope = {"full_attention": {**rope, "rope_type": "linear", "factor": 2.0}, "sliding_attention": local}
+        kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+        own |= {"sliding_window": WINDOW, "query_pre_attn_scalar": 20, "layer_types": (kinds * layers)[:layers]}
+    return getattr(transformers, CLASSES[FAMILY.get(arch, arch)] + "Config")(
         vocab_size=VOCAB,
         hidden_size=shape["width"],
         intermediate_size=shape["mlp"],
         num_hidden_layers=layers,
         num_attention_heads=shape["heads"],
         num_key_value_heads=shape["kv_heads"],
-        head_dim=shape["head_dim"],
         max_position_embeddings=context,
-        rms_norm_eps=NORM_EPS,
-        rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
+        rope_parameters=rope,
         tie_word_embeddings=tied,
         bos_token_id=tokenizer().token_to_id("<|endoftext|>"),
         eos_token_id=end,
+        **own,
     )
 
 
@@ -127,7 +157,7 @@ def make_tiny(
     spread: float = 1.2,
     **shape: int,
 ) -> Path:
-    """A safetensors folder of a random `arch` (qwen2, qwen3, llama) with tokenizer, chat template and end ids.
+    """A safetensors folder of a random `arch` (a key of `SHAPES`) with tokenizer, chat template and end ids.
 
     A loop that feeds a model of gain 1 its own states is chaotic: float32 and float64 part after twenty steps. A
     gain of 0.4 makes it calm, so that a loop of 32 steps has one answer.
@@ -142,9 +172,10 @@ def make_tiny(
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for number, (name, parameter) in enumerate(model.named_parameters()):
-            values = _random(
-                1000 * seed + number, tuple(parameter.shape), _kind(name), config.hidden_size, gain, spread
-            )
+            kind, width = _kind(name), config.hidden_size
+            values = _random(1000 * seed + number, tuple(parameter.shape), kind, width, gain, spread)
+            if arch == "gemma3" and kind == "norm":  # its norms hold weights less 1
+                values -= 1
             parameter.copy_(torch.from_numpy(values))
         ids = torch.from_numpy(np.random.default_rng(seed).integers(0, VOCAB, (1, 256)))
         deviation = float(model.eval()(input_ids=ids).logits.std())

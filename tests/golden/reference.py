@@ -137,11 +137,23 @@ def forward_exact(model: Any, ids: Any) -> np.ndarray:
     return copy.deepcopy(model).double()(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].numpy()
 
 
+def embeddings(model: Any) -> torch.Tensor:
+    """The rows that the first layer reads, `(vocab, d)`: scaled where the model scales them."""
+    table = model.get_input_embeddings()
+    scale = getattr(table, "embed_scale", None)
+    return table.weight if scale is None else (table.weight * scale).detach()
+
+
+def final_norm(model: Any) -> Any:
+    """The module behind the last layer."""
+    return getattr(model.model, "norm", None) or model.model.final_layernorm
+
+
 @torch.no_grad()
 def before_norm(model: Any, ids: Any) -> np.ndarray:
     """States after the last block and before the final norm, `(T, d)`: transformers gives only the normed ones."""
     caught: list[torch.Tensor] = []
-    hook = model.model.norm.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    hook = final_norm(model).register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
         model(input_ids=torch.tensor([list(ids)]), use_cache=False)
     finally:
@@ -180,7 +192,7 @@ def think(
 
     Every step runs the whole sequence again, without a cache, so nothing but the rule itself is compared.
     """
-    table = model.get_input_embeddings().weight
+    table = embeddings(model)
     mean_norm = table.norm(dim=-1).mean()
     inputs = table[torch.tensor(ids)]
     chosen: list[int] = []
@@ -238,7 +250,7 @@ def gradient(
     model: Any, prefix: list[int], vectors: np.ndarray, targets: list[int], weights: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
     """Loss of the targets after prefix and vectors, and its gradient by the vectors, by torch's own autograd."""
-    table = model.get_input_embeddings().weight
+    table = embeddings(model)
     soft = torch.tensor(vectors, requires_grad=True)
     inputs = torch.cat(
         [table[torch.tensor(prefix, dtype=torch.long)], soft, table[torch.tensor(targets[:-1], dtype=torch.long)]]
@@ -254,11 +266,11 @@ def pullback(
     model: Any, prefix: list[int], vectors: np.ndarray, layer: int, normed: bool, by_states: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """States of a layer at the vectors' positions, and the gradient by the vectors given that by the states."""
-    table = model.get_input_embeddings().weight
+    table = embeddings(model)
     soft = torch.tensor(vectors, requires_grad=True)
     inputs = torch.cat([table[torch.tensor(prefix, dtype=torch.long)], soft])
     seen: list[torch.Tensor] = []
-    last = model.model.norm if layer == model.config.num_hidden_layers else model.model.layers[layer]
+    last = final_norm(model) if layer == model.config.num_hidden_layers else model.model.layers[layer]
     hook = last.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
     )
@@ -267,6 +279,6 @@ def pullback(
     finally:
         hook.remove()
     states = seen[0][0]
-    states = (model.model.norm(states) if normed else states)[len(prefix) :]
+    states = (final_norm(model)(states) if normed else states)[len(prefix) :]
     (grad,) = torch.autograd.grad(states, soft, torch.tensor(by_states))
     return states.detach().numpy(), grad.numpy()

@@ -32,7 +32,7 @@ def test_logits_from_ids(pair: Pair, length: int) -> None:
 @pytest.mark.parametrize("length", LENGTHS)
 def test_logits_from_embeddings(pair: Pair, length: int) -> None:
     ids = pair.ids(length + 1, length)
-    table = pair.theirs.get_input_embeddings().weight.detach().numpy()
+    table = reference.embeddings(pair.theirs).detach().numpy()
     noise = np.random.default_rng(length).standard_normal((length, table.shape[1])).astype(np.float32)
     vectors = table[ids] + 0.1 * noise  # not rows of the table: nothing may look the ids up again
     expected, states = reference.forward(pair.theirs, vectors=vectors)
@@ -43,7 +43,7 @@ def test_logits_from_embeddings(pair: Pair, length: int) -> None:
 
 def test_embed_is_the_table_row(pair: Pair) -> None:
     ids = pair.ids(5, 64)
-    table = pair.theirs.get_input_embeddings().weight.detach().numpy()
+    table = reference.embeddings(pair.theirs).detach().numpy()
     hidden = pair.ours.embed(Ids(ids))
     assert (hidden.space, hidden.dtype, hidden.shape) == ("input", "float32", (64, table.shape[1]))
     np.testing.assert_array_equal(np.asarray(hidden), table[ids])
@@ -101,7 +101,7 @@ def test_a_mixed_prompt_is_its_segments_in_order(pair: Pair) -> None:
     """Text, ids and vectors in one prompt give the logits of the concatenated embeddings."""
     text, ids = "Natalia sold clips", pair.ids(11, 6)
     vectors = np.random.default_rng(12).standard_normal((5, pair.ours.config.width)).astype(np.float32) * 0.2
-    table = pair.theirs.get_input_embeddings().weight.detach().numpy()
+    table = reference.embeddings(pair.theirs).detach().numpy()
     whole = np.concatenate([table[pair.ours.tokenize(text)], table[ids], vectors, table[ids[:2]]])
     expected, _ = reference.forward(pair.theirs, vectors=whole)
     prompt = Prompt(text, Ids(ids), densecore.Hidden.wrap(vectors, like=pair.ours), Ids(ids[:2]))

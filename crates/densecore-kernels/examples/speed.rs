@@ -95,7 +95,7 @@ fn attention(pool: &Pool) {
                 let at = (head * (positions / SPAN) + t) * 2 * tile_bytes;
                 KvTile { keys: &cache[at..at + tile_bytes], values: &cache[at + tile_bytes..at + 2 * tile_bytes] }
             };
-            let shape = Heads { heads, kv_heads, head_dim, format };
+            let shape = Heads { heads, kv_heads, head_dim, format, scale: 0.088, window: usize::MAX };
             let seconds = best(&mut || {
                 let span = Span { row: 0, len, position: positions - len, tile: &tile };
                 attend_batch(pool, shape, &queries, &[span], &mut out);

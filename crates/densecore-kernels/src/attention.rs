@@ -10,6 +10,7 @@ use crate::cpu::Tier;
 use crate::cpu::tiered;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use std::ops::Range;
 
 /// Positions of a tile.
 pub const SPAN: usize = 64;
@@ -108,43 +109,46 @@ pub struct Scratch {
 /// Attention of some query rows over tiles `0..`.
 ///
 /// `queries` is `[rows][head_dim]`, already scaled, rows ordered by position; `positions[r]` is row `r`'s absolute
-/// position (it sees 0..=position); `out` has the shape of `queries`.
+/// position: it sees the last `window` positions up to that one. `out` has the shape of `queries`.
 pub fn attend<'a>(
     format: CacheFormat,
     head_dim: usize,
     queries: &[f32],
     positions: &[usize],
+    window: usize,
     tile: &dyn Fn(usize) -> KvTile<'a>,
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
     let rows = positions.len();
     assert!(queries.len() == rows * head_dim && out.len() == rows * head_dim);
-    let Some(&last) = positions.last() else { return };
+    let (Some(&earliest), Some(&last)) = (positions.first(), positions.last()) else { return };
     scratch.scores.resize(rows * SPAN, 0.0);
     scratch.sums.clear();
     scratch.sums.resize(rows, 0.0);
     scratch.maxima.clear();
     scratch.maxima.resize(rows, f32::NEG_INFINITY);
     out.fill(0.0);
-    for t in 0..=last / SPAN {
+    for t in (earliest + 1).saturating_sub(window) / SPAN..=last / SPAN {
         let start = t * SPAN;
+        // Rows that see something of this tile: neither before it, nor so far behind it that it left their window.
         let first = positions.partition_point(|&p| p < start);
+        let end = positions.partition_point(|&p| (p + 1).saturating_sub(window) < start + SPAN);
         let KvTile { keys, values } = tile(t);
-        let q = &queries[first * head_dim..];
+        let q = &queries[first * head_dim..end * head_dim];
         let seen = (last + 1 - start).min(SPAN);
-        let scores = &mut scratch.scores[first * SPAN..];
+        let scores = &mut scratch.scores[first * SPAN..end * SPAN];
         scores.fill(0.0);
         multiply(format, q, head_dim, keys, SPAN, scores);
-        for r in first..rows {
+        for r in first..end {
             let scores = &mut scratch.scores[r * SPAN..][..SPAN];
             let out = &mut out[r * head_dim..][..head_dim];
-            let visible = (positions[r] + 1 - start).min(SPAN);
-            soften(scores, visible, &mut scratch.maxima[r], &mut scratch.sums[r], out);
+            let visible = visible(positions[r], window, t);
+            soften(scores, visible.start, visible.end, &mut scratch.maxima[r], &mut scratch.sums[r], out);
         }
         // The masked scores are zero now; the tile's unseen tail is not read at all.
-        let scores = &scratch.scores[first * SPAN..];
-        multiply_strided(format, scores, SPAN, seen, values, head_dim, &mut out[first * head_dim..]);
+        let scores = &scratch.scores[first * SPAN..end * SPAN];
+        multiply_strided(format, scores, SPAN, seen, values, head_dim, &mut out[first * head_dim..end * head_dim]);
     }
     for (row, sum) in out.chunks_exact_mut(head_dim).zip(&scratch.sums) {
         let inverse = 1.0 / sum;
@@ -154,15 +158,25 @@ pub fn attend<'a>(
     }
 }
 
+/// What a row at `position` sees of tile `t`; it may be nothing.
+pub(crate) fn visible(position: usize, window: usize, t: usize) -> Range<usize> {
+    let (start, end) = (t * SPAN, position + 1);
+    let within = |p: usize| p.saturating_sub(start).min(SPAN);
+    within(end.saturating_sub(window))..within(end)
+}
+
 tiered! {
-    /// One step of the running softmax: scores become weights, `out` and `sum` shrink to the new maximum.
-    pub fn soften(scores: &mut [f32], visible: usize, maximum: &mut f32, sum: &mut f32, out: &mut [f32]) = soften_body
+    /// One step of the running softmax over scores `from..to`, at least one: scores become weights, the others 0; `out`
+    /// and `sum` shrink to the new maximum.
+    pub fn soften(
+        scores: &mut [f32], from: usize, to: usize, maximum: &mut f32, sum: &mut f32, out: &mut [f32],
+    ) = soften_body
 }
 #[inline(always)]
-fn soften_body(scores: &mut [f32], visible: usize, maximum: &mut f32, sum: &mut f32, out: &mut [f32]) {
+fn soften_body(scores: &mut [f32], from: usize, to: usize, maximum: &mut f32, sum: &mut f32, out: &mut [f32]) {
     let Some((scores, _)) = scores.split_first_chunk_mut::<SPAN>() else { return };
     for (i, s) in scores.iter_mut().enumerate() {
-        *s = if i < visible { *s } else { f32::NEG_INFINITY };
+        *s = if i >= from && i < to { *s } else { f32::NEG_INFINITY };
     }
     // Loops over whole registers, or the compiler would take one score at a time.
     let (chunks, _) = scores.as_chunks_mut::<16>();

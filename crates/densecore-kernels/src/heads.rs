@@ -18,6 +18,10 @@ pub struct Heads {
     pub head_dim: usize,
     /// Storage of keys and values.
     pub format: CacheFormat,
+    /// What scores are multiplied by; mostly 1 over the root of the head width.
+    pub scale: f32,
+    /// Positions a row sees, its own the last of them; all with `usize::MAX`.
+    pub window: usize,
 }
 
 /// The consecutive rows of one sequence in a batch.
@@ -50,9 +54,9 @@ impl Target {
     }
 }
 
-/// `queries` and `out` are `[rows][heads * head_dim]`. Scores are divided by the root of the head width.
+/// `queries` and `out` are `[rows][heads * head_dim]`.
 pub fn attend_batch(pool: &Pool, heads: Heads, queries: &[f32], spans: &[Span<'_>], out: &mut [f32]) {
-    let Heads { heads, kv_heads, head_dim, format } = heads;
+    let Heads { heads, kv_heads, head_dim, format, scale, window } = heads;
     let (width, group) = (heads * head_dim, heads / kv_heads);
     let mut end = 0;
     for span in spans {
@@ -60,7 +64,6 @@ pub fn attend_batch(pool: &Pool, heads: Heads, queries: &[f32], spans: &[Span<'_
         end = span.row + span.len;
         assert!((span.row + span.len) * width <= queries.len().min(out.len()), "span outside the batch");
     }
-    let scale = 1.0 / (head_dim as f32).sqrt();
     // Late positions see more tiles, so their tasks start first.
     let mut tasks: Vec<(usize, usize, usize)> = Vec::new();
     for (s, span) in spans.iter().enumerate() {
@@ -89,7 +92,7 @@ pub fn attend_batch(pool: &Pool, heads: Heads, queries: &[f32], spans: &[Span<'_
                 work.positions.extend(std::iter::repeat_n(span.position + at + p, group));
             }
             let tile = |t| (span.tile)(head, t);
-            attend(format, head_dim, &work.queries, &work.positions, &tile, &mut work.scratch, &mut work.out);
+            attend(format, head_dim, &work.queries, &work.positions, window, &tile, &mut work.scratch, &mut work.out);
             for p in 0..len {
                 let to = (span.row + at + p) * width + head * group * head_dim;
                 let from = &work.out[p * group * head_dim..][..group * head_dim];

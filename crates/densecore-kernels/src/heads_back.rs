@@ -8,6 +8,7 @@ use crate::cpu::tiered;
 use crate::heads::{Heads, Span};
 use crate::pool::Pool;
 use crate::vector::{exp, lane_sum, max};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Query positions taken through the tiles at a time.
@@ -94,9 +95,8 @@ struct Turned {
 }
 
 fn one_head(heads: Heads, x: Attended<'_>, span: &Span<'_>, head: usize, from: usize) -> HeadGradients {
-    let Heads { heads: all, kv_heads, head_dim: d, format } = heads;
+    let Heads { heads: all, kv_heads, head_dim: d, format, scale, window } = heads;
     let (width, group) = (all * d, all / kv_heads);
-    let scale = 1.0 / (d as f32).sqrt();
     let end = span.position + span.len;
     let tiles = end.div_ceil(SPAN);
     let first_tile = from / SPAN;
@@ -135,7 +135,7 @@ fn one_head(heads: Heads, x: Attended<'_>, span: &Span<'_>, head: usize, from: u
         let (q, d_out) = (&q[..rows * d], &d_out[..rows * d]);
         let seen = span.position + at + len;
         let tiles = seen.div_ceil(SPAN);
-        let visible = |row: usize, t: usize| (span.position + at + row / group + 1).saturating_sub(t * SPAN).min(SPAN);
+        let visible = |row: usize, t: usize| attention::visible(span.position + at + row / group, window, t);
         for (t, scores) in scores.chunks_exact_mut(most * SPAN).take(tiles).enumerate() {
             let scores = &mut scores[..rows * SPAN];
             scores.fill(0.0);
@@ -180,16 +180,17 @@ fn one_head(heads: Heads, x: Attended<'_>, span: &Span<'_>, head: usize, from: u
 }
 
 /// One row's scores, cut into tiles, to weights; what the row does not see becomes 0.
-fn soften(parts: &mut [&mut [f32]], visible: impl Fn(usize) -> usize) {
+fn soften(parts: &mut [&mut [f32]], visible: impl Fn(usize) -> Range<usize>) {
     let mut largest = f32::NEG_INFINITY;
     for (t, part) in parts.iter().enumerate() {
-        largest = largest.max(max(&part[..visible(t)]));
+        largest = largest.max(max(&part[visible(t)]));
     }
     let mut sum = 0.0;
     for (t, part) in parts.iter_mut().enumerate() {
-        let (seen, unseen) = part.split_at_mut(visible(t));
-        unseen.fill(0.0);
-        sum += exp_in_place(seen, largest);
+        let Range { start, end } = visible(t);
+        part[..start].fill(0.0);
+        part[end..].fill(0.0);
+        sum += exp_in_place(&mut part[start..end], largest);
     }
     let inverse = 1.0 / sum;
     for s in parts.iter_mut().flat_map(|part| part.iter_mut()) {

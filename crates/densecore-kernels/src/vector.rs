@@ -79,6 +79,22 @@ pub(crate) fn exp(x: f32) -> f32 {
 }
 
 tiered! {
+    /// `out = (x - mean(x)) / deviation(x) * weight + bias`, with `eps` inside the root.
+    pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) = layer_norm_body
+}
+#[inline(always)]
+fn layer_norm_body(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let n = out.len();
+    let (x, weight, bias) = (&x[..n], &weight[..n], &bias[..n]);
+    let mean = lane_sum(n, |i| x[i]) / n as f32;
+    let variance = lane_sum(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
+    let scale = 1.0 / (variance + eps).sqrt();
+    for i in 0..n {
+        out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+    }
+}
+
+tiered! {
     /// `gate = silu(gate) * up`, silu(v) = v / (1 + e^-v).
     pub fn silu_mul(gate: &mut [f32], up: &[f32]) = silu_mul_body
 }
@@ -86,6 +102,60 @@ tiered! {
 fn silu_mul_body(gate: &mut [f32], up: &[f32]) {
     for (g, u) in gate.iter_mut().zip(up) {
         *g = *g / (1.0 + exp(-*g)) * u;
+    }
+}
+
+tiered! {
+    /// `x = silu(x)`.
+    pub fn silu(x: &mut [f32]) = silu_body
+}
+#[inline(always)]
+fn silu_body(x: &mut [f32]) {
+    for x in x.iter_mut() {
+        *x = *x / (1.0 + exp(-*x));
+    }
+}
+
+/// Twice the root of 2 / pi, and the weight of the cube, of GELU's approximation by a hyperbolic tangent.
+pub(crate) const GELU: (f32, f32) = (1.595_769_1, 0.044_715);
+
+/// GELU by a hyperbolic tangent, x / (1 + e^-z) with z = 2 sqrt(2 / pi) (x + 0.044715 x^3): the one models are trained with.
+#[inline(always)]
+pub(crate) fn gelu_of(x: f32) -> f32 {
+    let z = GELU.0 * (x + GELU.1 * x * x * x);
+    x / (1.0 + exp(-z))
+}
+
+tiered! {
+    /// `x = gelu(x)`.
+    pub fn gelu(x: &mut [f32]) = gelu_body
+}
+#[inline(always)]
+fn gelu_body(x: &mut [f32]) {
+    for x in x.iter_mut() {
+        *x = gelu_of(*x);
+    }
+}
+
+tiered! {
+    /// `gate = gelu(gate) * up`.
+    pub fn gelu_mul(gate: &mut [f32], up: &[f32]) = gelu_mul_body
+}
+#[inline(always)]
+fn gelu_mul_body(gate: &mut [f32], up: &[f32]) {
+    for (g, u) in gate.iter_mut().zip(up) {
+        *g = gelu_of(*g) * u;
+    }
+}
+
+tiered! {
+    /// `x *= a`.
+    pub fn scale(x: &mut [f32], a: f32) = scale_body
+}
+#[inline(always)]
+fn scale_body(x: &mut [f32], a: f32) {
+    for x in x.iter_mut() {
+        *x *= a;
     }
 }
 
@@ -121,15 +191,16 @@ fn norm_body(x: &[f32]) -> f32 {
 }
 
 tiered! {
-    /// Rotates each head of `x` by the angles whose cosines and sines are given, `cos.len()` pairs a head:
-    /// component `i` with `i + pairs`, or neighbours `2i, 2i + 1` if `interleaved`.
-    pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool) = rotate_body
+    /// Rotates the first components of each `head_dim`-wide head of `x` by the angles whose cosines and sines are given,
+    /// `cos.len()` pairs a head: component `i` with `i + pairs`, or neighbours `2i, 2i + 1` if `interleaved`.
+    pub fn rotate(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], interleaved: bool) = rotate_body
 }
 #[inline(always)]
-fn rotate_body(x: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool) {
+fn rotate_body(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], interleaved: bool) {
     let pairs = cos.len();
     let sin = &sin[..pairs];
-    for head in x.chunks_exact_mut(2 * pairs) {
+    for head in x.chunks_exact_mut(head_dim) {
+        let head = &mut head[..2 * pairs];
         if interleaved {
             for i in 0..pairs {
                 let (a, b) = (head[2 * i], head[2 * i + 1]);
@@ -246,6 +317,42 @@ mod tests {
         assert!(worst < 3e-7, "relative error {worst}");
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn gelu_follows_its_formula() {
+        for i in -1200..1200 {
+            let x = f64::from(i) * 0.01;
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            let truth = 0.5 * x * (1.0 + inner.tanh());
+            assert!((f64::from(gelu_of(x as f32)) - truth).abs() < 2e-6, "at {x}");
+        }
+    }
+
+    #[test]
+    fn layer_norms_have_mean_and_deviation_of_bias_and_weight() {
+        let x: Vec<f32> = (0..83).map(|i| ((i * 29) % 31) as f32 + 5.0).collect();
+        let (weight, bias, mut out) = (vec![3.0; 83], vec![0.5; 83], vec![0.0; 83]);
+        layer_norm(&x, &weight, &bias, 1e-5, &mut out);
+        let mean = out.iter().map(|v| f64::from(*v)).sum::<f64>() / 83.0;
+        let deviation = (out.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / 83.0).sqrt();
+        assert!((mean - 0.5).abs() < 1e-5 && (deviation - 3.0).abs() < 1e-4, "{mean} {deviation}");
+    }
+
+    #[test]
+    fn a_part_of_a_head_turns_and_the_rest_stays() {
+        for interleaved in [false, true] {
+            let x: Vec<f32> = (0..20).map(|i| i as f32).collect();
+            let mut turned = x.clone();
+            rotate(&mut turned, 10, &[0.0, 0.0], &[1.0, 1.0], interleaved);
+            let pairs = if interleaved { [(0, 1), (2, 3)] } else { [(0, 2), (1, 3)] };
+            for head in [0, 10] {
+                for (a, b) in pairs {
+                    assert_eq!((turned[head + a], turned[head + b]), (-x[head + b], x[head + a]));
+                }
+                assert_eq!(turned[head + 4..head + 10], x[head + 4..head + 10]);
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,23 @@ fn random(n: usize, seed: u64) -> Vec<f32> {
 #[test]
 fn equals_plain_softmax_and_does_not_depend_on_chunks() {
     for (format, tolerance) in [(CacheFormat::F32, 2e-6), (CacheFormat::F16, 2e-3)] {
-        for (head_dim, group) in [(20, 3), (24, 5), (32, 7), (64, 1), (80, 2), (128, 6)] {
+        let all = usize::MAX;
+        for (head_dim, group, window) in [
+            (20, 3, all),
+            (24, 5, all),
+            (32, 7, all),
+            (64, 1, all),
+            (80, 2, all),
+            (128, 6, all),
+            (20, 3, 1),
+            (24, 2, 40),
+            (32, 1, 63),
+            (32, 2, 64),
+            (64, 1, 65),
+            (16, 2, 70),
+            (80, 1, 129),
+            (24, 2, 150),
+        ] {
             let length = 150usize;
             let (k, v) = (random(length * head_dim, 1), random(length * head_dim, 2));
             let q = random(length * group * head_dim, 3);
@@ -30,17 +46,20 @@ fn equals_plain_softmax_and_does_not_depend_on_chunks() {
             let positions: Vec<usize> = (0..length * group).map(|r| r / group).collect();
             let mut whole = vec![0.0; q.len()];
             let mut scratch = Scratch::default();
-            attend(format, head_dim, &q, &positions, &tile, &mut scratch, &mut whole);
+            attend(format, head_dim, &q, &positions, window, &tile, &mut scratch, &mut whole);
             for (r, &p) in positions.iter().enumerate() {
                 let q = &q[r * head_dim..][..head_dim];
-                let scores: Vec<f64> = (0..=p)
+                let from = (p + 1).saturating_sub(window);
+                let scores: Vec<f64> = (from..=p)
                     .map(|j| (0..head_dim).map(|d| f64::from(q[d]) * f64::from(k[j * head_dim + d])).sum())
                     .collect();
                 let largest = scores.iter().copied().fold(f64::MIN, f64::max);
                 let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
                 for d in 0..head_dim {
-                    let truth: f64 =
-                        (0..=p).map(|j| (scores[j] - largest).exp() / total * f64::from(v[j * head_dim + d])).sum();
+                    let truth: f64 = (from..=p)
+                        .zip(&scores)
+                        .map(|(j, score)| (score - largest).exp() / total * f64::from(v[j * head_dim + d]))
+                        .sum();
                     let ours = f64::from(whole[r * head_dim + d]);
                     assert!(
                         (ours - truth).abs() < tolerance * (1.0 + head_dim as f64 / 16.0),
@@ -52,7 +71,7 @@ fn equals_plain_softmax_and_does_not_depend_on_chunks() {
             for p in [0, 1, 63, 64, 65, 127, 128, 149] {
                 let row = p * group * head_dim..(p + 1) * group * head_dim;
                 let mut alone = vec![0.0; group * head_dim];
-                attend(format, head_dim, &q[row.clone()], &vec![p; group], &tile, &mut scratch, &mut alone);
+                attend(format, head_dim, &q[row.clone()], &vec![p; group], window, &tile, &mut scratch, &mut alone);
                 assert_eq!(alone, whole[row]);
             }
         }

@@ -87,7 +87,7 @@ impl Model {
         dict.set_item("head_dim", c.head_dim)?;
         dict.set_item("mlp_width", c.mlp_width)?;
         dict.set_item("norm_eps", c.norm_eps)?;
-        dict.set_item("rope_theta", c.rope_theta)?;
+        dict.set_item("rope_theta", c.rotary.base)?;
         dict.set_item("tied", c.tied)?;
         dict.set_item("context", self.inner.context())?;
         Ok(dict)

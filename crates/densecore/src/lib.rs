@@ -7,6 +7,7 @@
 //! ```
 //!
 //! This crate does no network I/O and knows no Python.
+pub mod arch;
 pub mod cancel;
 pub mod context;
 pub mod error;

@@ -1,5 +1,6 @@
 //! A loaded model: text and vectors in, text and vectors out. A vertex of a dense program.
 
+use crate::arch::{Part, Role};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::forms::Forms;
@@ -18,7 +19,7 @@ use crate::model::room::Room;
 use crate::pool::call::Call;
 use crate::pool::pass::Meeting;
 use crate::text::{Templates, Tokenizer, files};
-use crate::weights::{Role, Weights};
+use crate::weights::Weights;
 use densecore_kernels::Pool;
 pub use densecore_kernels::attention::CacheFormat;
 use std::path::Path;
@@ -113,7 +114,9 @@ impl Model {
         let format = match options.cache {
             Some(format) => format,
             None if options.exact => CacheFormat::F32,
-            None if weights.role(Role::Q(0))?.format == densecore_kernels::Format::F32 => CacheFormat::F32,
+            None if weights.role(&config, Role::new(Part::Q, 0))?.format == densecore_kernels::Format::F32 => {
+                CacheFormat::F32
+            }
             None => CacheFormat::F16,
         };
         let pool = Arc::new(Pool::new(threads));

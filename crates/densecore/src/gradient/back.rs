@@ -1,15 +1,14 @@
 //! The way back: from the gradient by the states after the last layer to that by the first layer's input.
 
 use super::tape::{CHUNK, Tape, prepare};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generate::Cancel;
 use crate::model::attention::with_spans;
 use crate::model::layer::Layer;
-use crate::model::norm::RmsNorm;
+use crate::model::products::through;
+use crate::model::rope::Angles;
 use crate::model::workspace::{Workspace, no_room};
-use densecore_kernels::{
-    Attended, Floats, KvGradients, Matrix, Output, Panels, Pool, attend_batch_back, gradient, transposed_products,
-};
+use densecore_kernels::{Attended, Floats, KvGradients, Panels, Pool, attend_batch_back};
 use std::ops::Range;
 
 /// Buffers of the way back.
@@ -19,6 +18,10 @@ struct Room {
     panels: Panels,
     /// Gradient by the perceptron's activation, of one chunk.
     d_act: Floats,
+    /// What attention gave before its norm, and the gradient by what was normed, of one chunk; for models that norm what
+    /// attention and perceptron give.
+    attended: Floats,
+    d_out: Floats,
     /// All rows: rotated queries, what attention made of them, and its gradient.
     q: Floats,
     mixed: Floats,
@@ -42,7 +45,7 @@ impl Tape {
         for buffer in [&mut room.q, &mut room.mixed, &mut room.d_mixed, &mut room.d_q] {
             self.grow(buffer, rows * qw)?;
         }
-        if config.qk_norm {
+        if config.blueprint().head_norms {
             self.grow(&mut room.raw_q, rows * qw)?;
             self.grow(&mut room.raw_k, rows * kw)?;
         }
@@ -72,12 +75,20 @@ impl Tape {
         for chunk in self.chunks() {
             cancel.check()?;
             self.again(room, l, &chunk)?;
-            let d = &mut d[chunk.start * width..chunk.end * width];
+            let part = chunk.start * width..chunk.end * width;
+            let d = &mut d[part.clone()];
             self.grow(&mut room.d_act, chunk.len() * decoder.config.mlp_width)?;
-            perceptron_back(room, layer, pool, d)?;
+            self.grow(&mut room.d_out, chunk.len() * width)?;
             let qw = layer.attention.q.rows();
-            let d_mixed = &mut room.d_mixed[chunk.start * qw..chunk.end * qw];
-            through(pool, &mut room.panels, chunk.len(), &[(&layer.attention.o, d)], d_mixed)?;
+            let mixed = chunk.start * qw..chunk.end * qw;
+            if layer.mlp_norm.is_none() {
+                // Side by side: both have the gradient by the layer's result.
+                output_back(room, layer, pool, mixed, d)?;
+                perceptron_back(room, layer, pool, &self.inputs[l][part], d)?;
+            } else {
+                perceptron_back(room, layer, pool, &[], d)?;
+                output_back(room, layer, pool, mixed, d)?;
+            }
         }
         // Keys of one chunk have gradients from queries of all that follow: the whole batch at once.
         let stretches = self.stretches(&(0..self.rows));
@@ -85,7 +96,7 @@ impl Tape {
         let x = Attended { queries: &room.q, out: &room.mixed, d_out: &room.d_mixed };
         let d_q = &mut room.d_q;
         let mut d_kv =
-            with_spans(l, &stretches, |spans| attend_batch_back(pool, decoder.heads(), x, spans, &from, d_q));
+            with_spans(l, &stretches, |spans| attend_batch_back(pool, layer.attention.heads, x, spans, &from, d_q));
         for chunk in self.chunks() {
             cancel.check()?;
             self.projections_back(room, l, &chunk, &d_kv, &from, d)?;
@@ -115,26 +126,29 @@ impl Tape {
         let (width, qw, kw) = (config.width, config.q_width(), config.kv_width());
         let ws = &mut room.ws;
         prepare(ws, &self.model, chunk.len())?;
-        let (size, stretches) = (chunk.len() * width, self.stretches(chunk));
+        let stretches = self.stretches(chunk);
         ws.x.copy_from_slice(&self.inputs[l][chunk.start * width..chunk.end * width]);
-        ws.place(&decoder.rope, stretches.iter().flat_map(|s| s.position..s.position + s.rows));
-        layer.attention_norm.rows(pool, &ws.x, &mut ws.normed[..size]);
+        ws.place(&decoder.ropes, stretches.iter().flat_map(|s| s.position..s.position + s.rows));
+        layer.begin(pool, ws);
         layer.attention.project(pool, ws);
         let all = |width: usize| chunk.start * width..chunk.end * width;
-        if config.qk_norm {
+        if config.blueprint().head_norms {
             room.raw_q[all(qw)].copy_from_slice(&ws.q[..chunk.len() * qw]);
             room.raw_k[all(kw)].copy_from_slice(&ws.k[..chunk.len() * kw]);
         }
-        layer.attention.place(pool, &decoder.rope, ws);
+        layer.attention.place(pool, ws);
         room.q[all(qw)].copy_from_slice(&ws.q[..chunk.len() * qw]);
-        layer.attention.mix(pool, decoder.heads(), l, ws, &stretches);
+        layer.attention.mix(pool, l, ws, &stretches);
         room.mixed[all(qw)].copy_from_slice(&ws.mixed[..chunk.len() * qw]);
-        ws.add_out(pool);
-        if let Some(opened) = self.opened.get(&(l, chunk.start / CHUNK)) {
-            opened.read(ws, config.mlp_width);
-        } else {
-            layer.mlp_norm.rows(pool, &ws.x, &mut ws.normed[..size]);
-            layer.mlp.open(pool, ws);
+        if layer.after_attention.is_some() {
+            self.grow(&mut room.attended, chunk.len() * width)?;
+            room.attended[..chunk.len() * width].copy_from_slice(&room.ws.out[..chunk.len() * width]);
+        }
+        let ws = &mut room.ws;
+        layer.join_attention(pool, ws);
+        match self.opened.get(&(l, chunk.start / CHUNK)) {
+            Some(opened) => opened.read(ws, config.mlp_width),
+            None => layer.mlp.open(pool, ws),
         }
         Ok(())
     }
@@ -171,78 +185,62 @@ impl Tape {
         let ws = &mut room.ws;
         prepare(ws, &self.model, rows)?;
         let stretches = self.stretches(chunk);
-        ws.place(&decoder.rope, stretches.iter().flat_map(|s| s.position..s.position + s.rows));
-        ws.angles.reverse();
+        ws.place(&decoder.ropes, stretches.iter().flat_map(|s| s.position..s.position + s.rows));
+        ws.angles.iter_mut().for_each(Angles::reverse);
         let d_q = &mut room.d_q[chunk.start * qw..chunk.end * qw];
         let (d_k, d_v) = (&mut room.d_k[..rows * kw], &room.d_v[..rows * kw]);
-        decoder.rope.rotate(pool, &ws.angles, d_q, qw);
-        decoder.rope.rotate(pool, &ws.angles, d_k, kw);
-        if let Some((q_norm, k_norm)) = &attention.head_norms {
-            heads_back(pool, q_norm, &room.raw_q[chunk.start * qw..], d_q, qw);
-            heads_back(pool, k_norm, &room.raw_k[chunk.start * kw..], d_k, kw);
-        }
+        let raw = if attention.head_norms.is_some() {
+            (&room.raw_q[chunk.start * qw..], &room.raw_k[chunk.start * kw..])
+        } else {
+            (&[][..], &[][..])
+        };
+        attention.place_back(pool, ws, raw, d_q, d_k);
         let d_normed = &mut ws.normed[..rows * width];
         let terms = [(&attention.q, &*d_q), (&attention.k, &*d_k), (&attention.v, d_v)];
         through(pool, &mut room.panels, rows, &terms, d_normed)?;
         let part = chunk.start * width..chunk.end * width;
-        norm_back(pool, &decoder.layers[l].attention_norm, &self.inputs[l][part.clone()], d_normed, &mut d[part]);
+        decoder.layers[l].attention_norm.rows_back(pool, &self.inputs[l][part.clone()], d_normed, &mut d[part]);
         Ok(())
     }
 }
 
-/// From the gradient by a layer's result to that by the states after its attention, in place; needs [`Tape::again`].
-fn perceptron_back(room: &mut Room, layer: &Layer, pool: &Pool, d: &mut [f32]) -> Result<()> {
-    let Room { ws, panels, d_act, .. } = room;
-    let (n, m) = (ws.rows, layer.mlp.gate.rows());
-    let d_act = &mut d_act[..n * m];
-    through(pool, panels, n, &[(&layer.mlp.down, d)], d_act)?;
-    let (gate, up) = (&mut ws.gate[..n * m], &mut ws.up[..n * m]);
-    let parts: Vec<_> =
-        gate.chunks_mut(m).zip(up.chunks_mut(m)).zip(d_act.chunks(m)).map(std::sync::Mutex::new).collect();
-    pool.run(parts.len(), &|i| {
-        if let Ok(mut part) = parts[i].lock() {
-            let ((gate, up), d) = &mut *part;
-            gradient::silu_mul(gate, up, d);
+/// From the gradient by what attention adds to that by its mixed values, which goes to `room.d_mixed[mixed]`.
+fn output_back(room: &mut Room, layer: &Layer, pool: &Pool, mixed: Range<usize>, d: &[f32]) -> Result<()> {
+    let Room { ws, panels, attended, d_out, d_mixed, .. } = room;
+    let d = match &layer.after_attention {
+        None => d,
+        Some(norm) => {
+            let d_out = &mut d_out[..d.len()];
+            d_out.fill(0.0);
+            norm.rows_back(pool, attended, d, d_out);
+            d_out
         }
-    });
-    drop(parts);
-    let d_normed = &mut ws.normed[..d.len()];
-    through(pool, panels, n, &[(&layer.mlp.gate, gate), (&layer.mlp.up, up)], d_normed)?;
-    norm_back(pool, &layer.mlp_norm, &ws.x, d_normed, d);
+    };
+    through(pool, panels, ws.rows, &[(&layer.attention.o, d)], &mut d_mixed[mixed])
+}
+
+/// From the gradient by a layer's result to that by what the perceptron's norm read, in place: the layer's `input` where it
+/// stands beside attention, else `ws.x`. Needs [`Tape::again`].
+fn perceptron_back(room: &mut Room, layer: &Layer, pool: &Pool, input: &[f32], d: &mut [f32]) -> Result<()> {
+    let Room { ws, panels, d_act, d_out, .. } = room;
+    let by_out = match &layer.after_mlp {
+        None => &*d,
+        Some(norm) => {
+            // Its result is made again; the projections that this consumes are kept meanwhile.
+            let size = ws.rows * layer.mlp.up.rows();
+            d_act[..size].copy_from_slice(&ws.gate[..size]);
+            layer.mlp.close(pool, ws);
+            ws.gate[..size].copy_from_slice(&d_act[..size]);
+            let d_out = &mut d_out[..d.len()];
+            d_out.fill(0.0);
+            norm.rows_back(pool, &ws.out, d, d_out);
+            d_out
+        }
+    };
+    layer.mlp.back(pool, panels, ws, by_out, d_act)?;
+    match &layer.mlp_norm {
+        Some(norm) => norm.rows_back(pool, &ws.x, &ws.normed, d),
+        None => layer.attention_norm.rows_back(pool, input, &ws.normed, d),
+    }
     Ok(())
-}
-
-/// `out = Σ dy W`.
-pub(super) fn through(
-    pool: &Pool,
-    panels: &mut Panels,
-    n: usize,
-    terms: &[(&Matrix, &[f32])],
-    out: &mut [f32],
-) -> Result<()> {
-    let width = out.len() / n.max(1);
-    transposed_products(pool, panels, n, terms, &mut Output::new(out, width)).map_err(|error| Error::Memory {
-        what: format!("packed weights ({error})"),
-        needed: terms.iter().map(|(matrix, _)| matrix.bytes() as u64).sum::<u64>().div_ceil(1 << 20),
-        available: crate::hardware::memory().available >> 20,
-        remedy: "free memory".into(),
-    })
-}
-
-/// Adds to `dx` the gradient of a norm at `x`, all `(N, d)`.
-pub(super) fn norm_back(pool: &Pool, norm: &RmsNorm, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let width = norm.weight.len();
-    pool.rows(dx, width, 16, &|first, dx| {
-        for (i, dx) in dx.chunks_exact_mut(width).enumerate() {
-            let at = (first + i) * width..(first + i + 1) * width;
-            gradient::rms_norm(&x[at.clone()], &norm.weight, norm.eps, &dy[at], dx);
-        }
-    });
-}
-
-/// The gradient by heads before their norm, in place.
-fn heads_back(pool: &Pool, norm: &RmsNorm, raw: &[f32], d: &mut [f32], width: usize) {
-    pool.rows(d, width, 16, &|first, d| {
-        gradient::rms_norm_heads(&raw[first * width..][..d.len()], &norm.weight, norm.eps, d);
-    });
 }

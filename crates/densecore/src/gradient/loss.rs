@@ -1,7 +1,6 @@
 //! How unlikely targets are after vectors, and the gradient of that by the vectors.
 
 use super::GradOptions;
-use super::back::{norm_back, through};
 use super::tape::{Begun, Keep, Tape};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -9,6 +8,7 @@ use crate::generate::rows::{INPUT, Rows, require_copies};
 use crate::generate::sequence::Sequence;
 use crate::generate::{Cancel, Prompt, Salt, Usage};
 use crate::hidden::Hidden;
+use crate::model::products::through;
 use crate::vertex::Model;
 use densecore_kernels::{KvGradients, Panels, gradient};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -190,9 +190,9 @@ impl Model {
                 continue;
             }
             let mut d_finals = vec![0.0; x.len()];
-            through(pool, &mut panels, places.len(), &[(&head.matrix, &logits)], &mut d_finals)?;
+            through(pool, &mut panels, places.len(), &[(&head.output, &logits)], &mut d_finals)?;
             let mut d_x = vec![0.0; x.len()];
-            norm_back(pool, &head.norm, &x, &d_finals, &mut d_x);
+            head.norm.rows_back(pool, &x, &d_finals, &mut d_x);
             for (&(_, _, row), from) in places.iter().zip(d_x.chunks_exact(width)) {
                 d[row * width..(row + 1) * width].copy_from_slice(from);
             }

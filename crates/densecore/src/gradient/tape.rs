@@ -186,7 +186,7 @@ impl Tape {
         let model = self.model.clone();
         let (decoder, width) = (model.decoder(), model.config().width);
         // Inputs of quantised matrices are rounded more than bf16 rounds.
-        let exact = !decoder.layers.first().is_some_and(|layer| layer.mlp.down.is_quant());
+        let exact = !decoder.layers.first().is_some_and(|layer| layer.mlp.down.matrix.is_quant());
         let each = model.config().mlp_width * 2 * if exact { 4 } else { 2 };
         // Chunks kept: any will do, for all take the same time to compute again.
         let mut left = match keep {

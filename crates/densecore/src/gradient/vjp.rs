@@ -1,7 +1,6 @@
 //! Vectors to hidden states, and gradients by the states back to gradients by the vectors.
 
 use super::GradOptions;
-use super::back::norm_back;
 use super::loss::Prefix;
 use super::tape::{Begun, Keep, Tape};
 use crate::error::{Error, Result};
@@ -93,7 +92,8 @@ impl Recording {
         if self.normed {
             let by_finals = d;
             d = vec![0.0; by_finals.len()];
-            norm_back(&model.decoder().pool, &model.decoder().head.norm, &tape.out, &by_finals, &mut d);
+            let decoder = model.decoder();
+            decoder.head.norm.rows_back(&decoder.pool, &tape.out, &by_finals, &mut d);
         }
         let mut prefixes = tape.back(&mut d, self.kv, cancel)?;
         Ok(tape

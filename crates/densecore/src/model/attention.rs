@@ -1,31 +1,27 @@
 //! Hidden to hidden through keys and values: grouped-query attention with rotary positions.
 
 use super::cache::Cache;
-use super::norm::RmsNorm;
+use super::norm::Norm;
+use super::products::Biased;
 use super::rope::Rope;
 use super::workspace::{Work, Workspace};
 use crate::error::Result;
 use densecore_kernels::attention::KvTile;
-use densecore_kernels::{Heads, Matrix, Output, Pool, Span, attend_batch, products, vector};
-
-/// Biases of the three input projections.
-#[derive(Debug)]
-pub(crate) struct Biases {
-    pub q: Vec<f32>,
-    pub k: Vec<f32>,
-    pub v: Vec<f32>,
-}
+use densecore_kernels::{Heads, Pool, Span, attend_batch};
+use std::sync::Arc;
 
 /// One layer's attention.
 #[derive(Debug)]
 pub(crate) struct Attention {
-    pub q: Matrix,
-    pub k: Matrix,
-    pub v: Matrix,
-    pub o: Matrix,
-    pub biases: Option<Biases>,
-    /// Norms of each query and key head (Qwen3).
-    pub head_norms: Option<(RmsNorm, RmsNorm)>,
+    pub q: Biased,
+    pub k: Biased,
+    pub v: Biased,
+    pub o: Biased,
+    /// Norms of each query and key head.
+    pub head_norms: Option<(Norm, Norm)>,
+    pub rope: Arc<Rope>,
+    /// Shape, scale and window.
+    pub heads: Heads,
 }
 
 /// The rows of one sequence, and the cache that holds its keys and values up to them.
@@ -39,17 +35,9 @@ pub(crate) struct Stretch<'a> {
 
 impl Attention {
     /// `ws.normed` to `ws.out`, writing keys and values of all rows to the caches.
-    pub fn forward(
-        &self,
-        pool: &Pool,
-        rope: &Rope,
-        heads: Heads,
-        layer: usize,
-        ws: &mut Workspace,
-        works: &mut [Work<'_>],
-    ) -> Result<()> {
+    pub fn forward(&self, pool: &Pool, layer: usize, ws: &mut Workspace, works: &mut [Work<'_>]) -> Result<()> {
         self.project(pool, ws);
-        self.place(pool, rope, ws);
+        self.place(pool, ws);
         let (mut row, width) = (0, self.k.rows());
         for work in works.iter_mut() {
             let part = row * width..(row + work.rows) * width;
@@ -60,7 +48,7 @@ impl Attention {
             .iter()
             .map(|work| Stretch { cache: work.cache, position: work.cache.len(), rows: work.rows })
             .collect();
-        self.mix(pool, heads, layer, ws, &stretches);
+        self.mix(pool, layer, ws, &stretches);
         Ok(())
     }
 
@@ -69,20 +57,12 @@ impl Attention {
         let n = ws.rows;
         let (qw, kw) = (self.q.rows(), self.k.rows());
         let (q, k, v) = (&mut ws.q[..n * qw], &mut ws.k[..n * kw], &mut ws.v[..n * kw]);
-        let input = ws.input.prepare(pool, &ws.normed, n, &ws.precise, &[&self.q, &self.k, &self.v]);
-        let mut jobs = [(&self.q, Output::new(q, qw)), (&self.k, Output::new(k, kw)), (&self.v, Output::new(v, kw))];
-        products(pool, input, &mut jobs);
-        if let Some(biases) = &self.biases {
-            for (x, bias) in [(&mut *q, &biases.q), (&mut *k, &biases.k), (&mut *v, &biases.v)] {
-                pool.rows(x, bias.len(), 16, &|_, rows| {
-                    rows.chunks_exact_mut(bias.len()).for_each(|row| vector::add(row, bias));
-                });
-            }
-        }
+        let x = (&*ws.normed, n, &*ws.precise);
+        Biased::all(pool, &mut ws.input, x, [(&self.q, q), (&self.k, k), (&self.v, v)]);
     }
 
-    /// Norms and turns queries and keys by `ws.angles`, in place.
-    pub fn place(&self, pool: &Pool, rope: &Rope, ws: &mut Workspace) {
+    /// Norms and turns queries and keys, in place.
+    pub fn place(&self, pool: &Pool, ws: &mut Workspace) {
         let n = ws.rows;
         let (qw, kw) = (self.q.rows(), self.k.rows());
         let (q, k) = (&mut ws.q[..n * qw], &mut ws.k[..n * kw]);
@@ -90,18 +70,31 @@ impl Attention {
             q_norm.heads(pool, q, qw);
             k_norm.heads(pool, k, kw);
         }
-        rope.rotate(pool, &ws.angles, q, qw);
-        rope.rotate(pool, &ws.angles, k, kw);
+        let angles = &ws.angles[self.rope.index];
+        self.rope.rotate(pool, angles, q, qw);
+        self.rope.rotate(pool, angles, k, kw);
+    }
+
+    /// Gradients by placed queries and keys become those by projected ones, `raw` before their norms; needs angles the other
+    /// way round.
+    pub fn place_back(&self, pool: &Pool, ws: &Workspace, raw: (&[f32], &[f32]), d_q: &mut [f32], d_k: &mut [f32]) {
+        let (qw, kw) = (self.q.rows(), self.k.rows());
+        let angles = &ws.angles[self.rope.index];
+        self.rope.rotate(pool, angles, d_q, qw);
+        self.rope.rotate(pool, angles, d_k, kw);
+        if let Some((q_norm, k_norm)) = &self.head_norms {
+            q_norm.heads_back(pool, raw.0, d_q, qw);
+            k_norm.heads_back(pool, raw.1, d_k, kw);
+        }
     }
 
     /// `ws.q` and the caches to `ws.mixed`, and that to `ws.out`.
-    pub fn mix(&self, pool: &Pool, heads: Heads, layer: usize, ws: &mut Workspace, stretches: &[Stretch<'_>]) {
+    pub fn mix(&self, pool: &Pool, layer: usize, ws: &mut Workspace, stretches: &[Stretch<'_>]) {
         let (n, qw) = (ws.rows, self.q.rows());
         let mixed = &mut ws.mixed[..n * qw];
-        with_spans(layer, stretches, |spans| attend_batch(pool, heads, &ws.q, spans, mixed));
+        with_spans(layer, stretches, |spans| attend_batch(pool, self.heads, &ws.q, spans, mixed));
         let out = &mut ws.out[..n * self.o.rows()];
-        let input = ws.input.prepare(pool, mixed, n, &ws.precise, &[&self.o]);
-        products(pool, input, &mut [(&self.o, Output::new(out, self.o.rows()))]);
+        Biased::all(pool, &mut ws.input, (&*mixed, n, &ws.precise), [(&self.o, out)]);
     }
 }
 

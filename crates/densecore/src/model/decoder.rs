@@ -1,17 +1,19 @@
 //! The frozen model: layers in order, and how they are loaded.
 
-use super::attention::{Attention, Biases};
-use super::config::ModelConfig;
+use super::attention::Attention;
 use super::embed::Embedding;
 use super::head::Head;
 use super::layer::{Layer, Watch};
 use super::mlp::Mlp;
-use super::norm::RmsNorm;
+use super::norm::Norm;
+use super::products::Biased;
 use super::rope::Rope;
 use super::workspace::{Work, Workspace};
+use crate::arch::blueprint::{Norm as Kind, Residual};
+use crate::arch::{FileKind, ModelConfig, Part, Role};
 use crate::error::{Error, Result};
 use crate::generate::cancel::Cancel;
-use crate::weights::{Role, TensorView, Weights};
+use crate::weights::{TensorView, Weights};
 use densecore_kernels::attention::CacheFormat;
 use densecore_kernels::{Arena, Format, Heads, Matrix, Pool, Source};
 use std::sync::Arc;
@@ -19,14 +21,12 @@ use std::sync::Arc;
 /// All weights of a model, immutable and shared by threads.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    pub config: ModelConfig,
+    pub config: Arc<ModelConfig>,
     pub embedding: Embedding,
     pub layers: Vec<Layer>,
     pub head: Head,
-    pub rope: Rope,
+    pub ropes: Vec<Arc<Rope>>,
     pub pool: Arc<Pool>,
-    /// How keys and values are stored.
-    pub format: CacheFormat,
 }
 
 impl Decoder {
@@ -39,29 +39,37 @@ impl Decoder {
         format: CacheFormat,
         exact: bool,
     ) -> Result<Self> {
-        let loader = Loader { weights: &weights, pool: &pool, arena: Arc::default(), exact, eps: config.norm_eps };
-        // The head is the largest tensor: dense ones, packed here, begin while the least is resident.
-        let head = Head {
-            norm: loader.norm(Role::OutputNorm)?,
-            matrix: loader.matrix(if config.tied { Role::Embedding } else { Role::Head })?,
-        };
-        let layers = (0..config.layers).map(|l| loader.layer(&config, l)).collect::<Result<Vec<_>>>()?;
-        Ok(Self {
-            embedding: Embedding::new(weights, config.vocab, config.width),
-            rope: Rope::new(config.head_dim, config.rope_theta, config.rope_interleaved),
-            layers,
-            head,
-            pool,
+        let config = Arc::new(config);
+        let rotaries = std::iter::once(&config.rotary).chain(config.local.as_ref().map(|local| &local.rotary));
+        let ropes: Vec<Arc<Rope>> = rotaries
+            .enumerate()
+            .map(|(i, rotary)| Arc::new(Rope::new(i, rotary, config.head_dim, config.pairs)))
+            .collect();
+        let loader = Loader {
+            weights: &weights,
+            config: &config,
+            pool: &pool,
+            arena: Arc::default(),
+            exact,
             format,
-            config,
-        })
+            ropes: &ropes,
+        };
+        // The head is the largest tensor: dense ones, packed here, begin while the least is resident.
+        let part = if config.tied { Part::Embedding } else { Part::Head };
+        let head = Head {
+            norm: loader.norm(Part::OutputNorm.into())?,
+            output: loader.product(part.into(), !config.tied && config.blueprint().biases.head)?,
+        };
+        let layers = (0..config.layers).map(|l| loader.layer(l)).collect::<Result<Vec<_>>>()?;
+        Ok(Self { embedding: Embedding::new(weights, &config), ropes, layers, head, pool, config })
     }
 
     fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        std::iter::once(&self.head.matrix).chain(self.layers.iter().flat_map(|l| {
-            let a = &l.attention;
-            [&a.q, &a.k, &a.v, &a.o, &l.mlp.gate, &l.mlp.up, &l.mlp.down]
-        }))
+        let all = std::iter::once(&self.head.output).chain(self.layers.iter().flat_map(|l| {
+            let (a, m) = (&l.attention, &l.mlp);
+            [&a.q, &a.k, &a.v, &a.o, &m.up, &m.down].into_iter().chain(&m.gate)
+        }));
+        all.map(|biased| &biased.matrix)
     }
 
     /// Bytes of the matrices, packed.
@@ -72,13 +80,6 @@ impl Decoder {
     /// Of these, bytes that are still to be taken: matrices are packed when they are used again.
     pub fn bytes_to_come(&self) -> usize {
         self.matrices().map(Matrix::bytes_to_come).sum()
-    }
-
-    /// The shape of attention.
-    pub fn heads(&self) -> Heads {
-        let config = &self.config;
-        let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
-        Heads { heads, kv_heads, head_dim, format: self.format }
     }
 
     /// Runs `ws.x` `(N, d)` through the first `layers` layers (a cache filled by fewer than all serves no other call).
@@ -94,11 +95,10 @@ impl Decoder {
     ) -> Result<()> {
         debug_assert_eq!(ws.rows, works.iter().map(|w| w.rows).sum::<usize>());
         let positions = works.iter().flat_map(|w| w.cache.len()..w.cache.len() + w.rows);
-        ws.place(&self.rope, positions);
-        let heads = self.heads();
+        ws.place(&self.ropes, positions);
         for (l, layer) in self.layers.iter().take(layers).enumerate() {
             cancel.check()?;
-            layer.forward(&self.pool, &self.rope, heads, l, ws, works, watch)?;
+            layer.forward(&self.pool, l, ws, works, watch)?;
         }
         for work in works {
             work.cache.advance(work.rows);
@@ -111,18 +111,19 @@ impl Decoder {
 #[derive(Debug)]
 struct Tensor {
     weights: Arc<Weights>,
+    config: Arc<ModelConfig>,
     role: Role,
 }
 
 impl Source for Tensor {
     fn bytes(&self) -> &[u8] {
-        self.weights.role(self.role).map_or(&[], |view| view.data)
+        self.weights.role(&self.config, self.role).map_or(&[], |view| view.data)
     }
 }
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        if let Ok(view) = self.weights.role(self.role) {
+        if let Ok(view) = self.weights.role(&self.config, self.role) {
             self.weights.release(&view);
         }
     }
@@ -131,15 +132,17 @@ impl Drop for Tensor {
 /// Reads tensors by role.
 struct Loader<'a> {
     weights: &'a Arc<Weights>,
+    config: &'a Arc<ModelConfig>,
     pool: &'a Pool,
     arena: Arc<Arena>,
     exact: bool,
-    eps: f32,
+    format: CacheFormat,
+    ropes: &'a [Arc<Rope>],
 }
 
 impl Loader<'_> {
     fn matrix(&self, role: Role) -> Result<Matrix> {
-        let view = self.weights.role(role)?;
+        let view = self.weights.role(self.config, role)?;
         let [rows, cols] = view.shape[..] else {
             return Err(Error::Internal(format!("tensor {} is not a matrix", view.name)));
         };
@@ -149,7 +152,7 @@ impl Loader<'_> {
             self.weights.release(&view);
             return Matrix::pack(self.pool, &self.arena, Format::F32, rows, cols, &bytes).map_err(failed);
         }
-        let source = Box::new(Tensor { weights: Arc::clone(self.weights), role });
+        let source = Box::new(Tensor { weights: Arc::clone(self.weights), config: Arc::clone(self.config), role });
         Matrix::open(self.pool, &self.arena, view.format, rows, cols, source).map_err(failed)
     }
 
@@ -164,41 +167,62 @@ impl Loader<'_> {
     }
 
     fn vector(&self, role: Role) -> Result<Vec<f32>> {
-        Self::floats(&self.weights.role(role)?)
+        Self::floats(&self.weights.role(self.config, role)?)
     }
 
-    fn norm(&self, role: Role) -> Result<RmsNorm> {
-        Ok(RmsNorm { weight: self.vector(role)?, eps: self.eps })
+    /// A matrix and, if it has one, its bias.
+    fn product(&self, role: Role, biased: bool) -> Result<Biased> {
+        let bias = if biased { Some(self.vector(role.bias())?) } else { None };
+        Ok(Biased { matrix: self.matrix(role)?, bias })
     }
 
-    fn layer(&self, config: &ModelConfig, l: usize) -> Result<Layer> {
-        let biases = if config.qkv_bias {
-            Some(Biases {
-                q: self.vector(Role::QBias(l))?,
-                k: self.vector(Role::KBias(l))?,
-                v: self.vector(Role::VBias(l))?,
-            })
-        } else {
-            None
-        };
+    fn norm(&self, role: Role) -> Result<Norm> {
+        let kind = self.config.blueprint().norm;
+        let mut weight = self.vector(role)?;
+        if kind == Kind::RmsLessOne && self.weights.kind() == FileKind::Folder {
+            weight.iter_mut().for_each(|w| *w += 1.0);
+        }
+        let of_heads = matches!(role.part, Part::QNorm | Part::KNorm);
+        let bias = if kind == Kind::Layer && !of_heads { Some(self.vector(role.bias())?) } else { None };
+        Ok(Norm { weight, bias, eps: self.config.norm_eps })
+    }
+
+    fn layer(&self, l: usize) -> Result<Layer> {
+        let config = self.config;
+        let (plan, role) = (config.blueprint(), |part| Role::new(part, l));
+        let norm_if = |wanted: bool, part| if wanted { self.norm(role(part)).map(Some) } else { Ok(None) };
         let head_norms =
-            if config.qk_norm { Some((self.norm(Role::QNorm(l))?, self.norm(Role::KNorm(l))?)) } else { None };
+            if plan.head_norms { Some((self.norm(role(Part::QNorm))?, self.norm(role(Part::KNorm))?)) } else { None };
+        let sandwich = plan.residual == Residual::Sandwich;
+        let window = config.window(l);
+        let rope = if window == usize::MAX { self.ropes.first() } else { self.ropes.last() };
         Ok(Layer {
-            attention_norm: self.norm(Role::AttnNorm(l))?,
+            attention_norm: self.norm(role(Part::AttnNorm))?,
             attention: Attention {
-                q: self.matrix(Role::Q(l))?,
-                k: self.matrix(Role::K(l))?,
-                v: self.matrix(Role::V(l))?,
-                o: self.matrix(Role::O(l))?,
-                biases,
+                q: self.product(role(Part::Q), plan.biases.qkv)?,
+                k: self.product(role(Part::K), plan.biases.qkv)?,
+                v: self.product(role(Part::V), plan.biases.qkv)?,
+                o: self.product(role(Part::O), plan.biases.out)?,
                 head_norms,
+                rope: Arc::clone(rope.ok_or_else(|| Error::Internal("a model without a rotation".into()))?),
+                heads: Heads {
+                    heads: config.heads,
+                    kv_heads: config.kv_heads,
+                    head_dim: config.head_dim,
+                    format: self.format,
+                    scale: config.attention_scale,
+                    window,
+                },
             },
-            mlp_norm: self.norm(Role::MlpNorm(l))?,
+            after_attention: norm_if(sandwich, Part::AfterAttn)?,
+            mlp_norm: norm_if(plan.residual != Residual::Parallel, Part::MlpNorm)?,
             mlp: Mlp {
-                gate: self.matrix(Role::Gate(l))?,
-                up: self.matrix(Role::Up(l))?,
-                down: self.matrix(Role::Down(l))?,
+                gate: if plan.mlp.is_gated() { Some(self.product(role(Part::Gate), false)?) } else { None },
+                up: self.product(role(Part::Up), plan.biases.mlp)?,
+                down: self.product(role(Part::Down), plan.biases.mlp)?,
+                activation: plan.mlp.activation(),
             },
+            after_mlp: norm_if(sandwich, Part::AfterMlp)?,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! Tokens to embeddings: rows decoded from the file's map, never a whole decoded table.
 
+use crate::arch::{ModelConfig, Part};
 use crate::error::{Error, Result};
-use crate::weights::{Role, Weights};
+use crate::weights::Weights;
 use densecore_kernels::{Format, Pool, vector};
 use std::sync::{Arc, OnceLock};
 
@@ -12,19 +13,24 @@ const PART: usize = 1024;
 #[derive(Debug)]
 pub struct Embedding {
     weights: Arc<Weights>,
+    config: ModelConfig,
     vocab: usize,
     width: usize,
+    /// Multiplies every row, unless it is 1.
+    scale: f32,
     mean_norm: OnceLock<f32>,
 }
 
 impl Embedding {
     /// Reads rows from `weights`, whose embedding has this shape (checked with the configuration).
-    pub fn new(weights: Arc<Weights>, vocab: usize, width: usize) -> Self {
-        Self { weights, vocab, width, mean_norm: OnceLock::new() }
+    pub fn new(weights: Arc<Weights>, config: &ModelConfig) -> Self {
+        let scale = if config.blueprint().scaled_embedding { (config.width as f32).sqrt() } else { 1.0 };
+        let (vocab, width, config) = (config.vocab, config.width, config.clone());
+        Self { weights, config, vocab, width, scale, mean_norm: OnceLock::new() }
     }
 
     fn table(&self) -> Result<(Format, usize, &[u8])> {
-        let view = self.weights.role(Role::Embedding)?;
+        let view = self.weights.role(&self.config, Part::Embedding.into())?;
         let bytes = view
             .format
             .row_bytes(self.width)
@@ -45,6 +51,9 @@ impl Embedding {
                 ));
             }
             format.dequantize_row(&data[id * bytes..][..bytes], out);
+            if self.scale != 1.0 {
+                vector::scale(out, self.scale);
+            }
         }
         Ok(())
     }
@@ -65,7 +74,7 @@ impl Embedding {
             }
             sum[0] = total as f32;
         });
-        let mean = sums.iter().map(|&s| f64::from(s)).sum::<f64>() / self.vocab as f64;
+        let mean = sums.iter().map(|&s| f64::from(s)).sum::<f64>() / self.vocab as f64 * f64::from(self.scale);
         Ok(*self.mean_norm.get_or_init(|| mean as f32))
     }
 }

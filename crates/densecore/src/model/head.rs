@@ -1,13 +1,14 @@
 //! Hidden to logits.
 
-use super::norm::RmsNorm;
-use densecore_kernels::{Input, Matrix, Output, Pool, products};
+use super::norm::Norm;
+use super::products::Biased;
+use densecore_kernels::{Input, Pool};
 
 /// The final norm and the vocabulary projection.
 #[derive(Debug)]
 pub(crate) struct Head {
-    pub norm: RmsNorm,
-    pub matrix: Matrix,
+    pub norm: Norm,
+    pub output: Biased,
 }
 
 impl Head {
@@ -20,22 +21,21 @@ impl Head {
 
     /// Final states `(N, d)` to logits `(N, vocab)`.
     pub fn logits(&self, pool: &Pool, finals: &[f32], logits: &mut Vec<f32>) {
-        logits.resize(finals.len() / self.matrix.cols() * self.matrix.rows(), 0.0);
+        logits.resize(finals.len() / self.output.matrix.cols() * self.output.rows(), 0.0);
         self.project(pool, finals, &[], logits);
     }
 
     /// The same with 15 bits of the states instead of 8.
     pub fn precise_logits(&self, pool: &Pool, finals: &[f32], logits: &mut Vec<f32>) {
-        let all: Vec<usize> = (0..finals.len() / self.matrix.cols()).collect();
-        logits.resize(all.len() * self.matrix.rows(), 0.0);
+        let all: Vec<usize> = (0..finals.len() / self.output.matrix.cols()).collect();
+        logits.resize(all.len() * self.output.rows(), 0.0);
         self.project(pool, finals, &all, logits);
     }
 
     /// The first rows of `logits` become those of `finals`; those in `precise` enter with 15 bits.
     pub fn project(&self, pool: &Pool, finals: &[f32], precise: &[usize], logits: &mut [f32]) {
-        let (n, vocab) = (finals.len() / self.matrix.cols(), self.matrix.rows());
-        let mut input = Input::default();
-        let prepared = input.prepare(pool, finals, n, precise, &[&self.matrix]);
-        products(pool, prepared, &mut [(&self.matrix, Output::new(logits, vocab))]);
+        let (n, vocab) = (finals.len() / self.output.matrix.cols(), self.output.rows());
+        let logits = &mut logits[..n * vocab];
+        Biased::all(pool, &mut Input::default(), (finals, n, precise), [(&self.output, logits)]);
     }
 }

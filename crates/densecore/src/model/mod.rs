@@ -2,7 +2,6 @@
 pub(crate) mod attention;
 pub(crate) mod budget;
 pub mod cache;
-pub mod config;
 pub(crate) mod decoder;
 pub(crate) mod embed;
 pub(crate) mod head;
@@ -10,9 +9,10 @@ pub(crate) mod layer;
 mod mlp;
 pub(crate) mod norm;
 pub(crate) mod prefix;
+pub(crate) mod products;
 pub(crate) mod room;
-mod rope;
+pub(crate) mod rope;
 pub(crate) mod workspace;
 
+pub use crate::arch::{Arch, ModelConfig};
 pub use cache::Cache;
-pub use config::{Arch, ModelConfig};

@@ -1,12 +1,20 @@
 //! Rotary positions.
 
+use crate::arch::Rotary;
+use crate::arch::blueprint::Pairs;
 use densecore_kernels::{Pool, vector};
 
-/// Frequencies of the rotary pairs, in float32 as the reference computes them: `theta^(-2i / head_dim)`.
+/// What turns the heads of a layer.
 #[derive(Debug)]
 pub struct Rope {
+    /// Angle per position of each pair, in float32 as the reference computes them.
     inverse: Vec<f32>,
     interleaved: bool,
+    head_dim: usize,
+    /// Multiplies cosines and sines.
+    attention: f32,
+    /// Its place among the rotations of its model.
+    pub index: usize,
 }
 
 /// Cosines and sines of some rows, `(N, head_dim / 2)` each.
@@ -24,15 +32,10 @@ impl Angles {
 }
 
 impl Rope {
-    /// Frequencies for heads of `head_dim`.
-    pub fn new(head_dim: usize, theta: f32, interleaved: bool) -> Self {
-        let inverse = (0..head_dim / 2)
-            .map(|i| {
-                // Rounded where the reference rounds: a last-place difference here grows with the position.
-                1.0 / theta.powf((2 * i) as f32 / head_dim as f32)
-            })
-            .collect();
-        Self { inverse, interleaved }
+    /// For heads of `head_dim`.
+    pub fn new(index: usize, rotary: &Rotary, head_dim: usize, pairs: Pairs) -> Self {
+        let interleaved = pairs == Pairs::Neighbours;
+        Self { inverse: rotary.frequencies(), interleaved, head_dim, attention: rotary.attention(), index }
     }
 
     /// Angles of the positions, replacing what `out` held.
@@ -43,8 +46,8 @@ impl Rope {
             for inverse in &self.inverse {
                 // The angle is rounded to float32, as every implementation does; its cosine need not be rough too.
                 let (sin, cos) = f64::from(inverse * p as f32).sin_cos();
-                out.cos.push(cos as f32);
-                out.sin.push(sin as f32);
+                out.cos.push(cos as f32 * self.attention);
+                out.sin.push(sin as f32 * self.attention);
             }
         }
     }
@@ -55,7 +58,8 @@ impl Rope {
         pool.rows(x, width, 16, &|first, rows| {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                 let at = (first + i) * pairs;
-                vector::rotate(row, &angles.cos[at..at + pairs], &angles.sin[at..at + pairs], self.interleaved);
+                let (cos, sin) = (&angles.cos[at..at + pairs], &angles.sin[at..at + pairs]);
+                vector::rotate(row, self.head_dim, cos, sin, self.interleaved);
             }
         });
     }

@@ -1,11 +1,13 @@
 //! Memory of one forward pass, allocated once and kept between steps.
 
 use super::cache::Cache;
-use super::config::ModelConfig;
+
 use super::rope::{Angles, Rope};
+use crate::arch::ModelConfig;
 use crate::error::Error;
 use densecore_kernels::{Floats, Input, Pool, vector};
 use std::io;
+use std::sync::Arc;
 
 /// The rows one sequence brings to a step. They follow those of the sequence before.
 #[derive(Debug)]
@@ -38,7 +40,8 @@ pub(crate) struct Workspace {
     pub mixed: Floats,
     pub gate: Floats,
     pub up: Floats,
-    pub angles: Angles,
+    /// By rotation.
+    pub angles: Vec<Angles>,
     /// Whether all rows are computed precisely.
     pub careful: bool,
     /// Rows whose inputs are rounded to 15 bits instead of 8: those at position 0, or all. The first position of a
@@ -70,12 +73,15 @@ impl Workspace {
     }
 
     /// Says where the rows stand: their angles, and which of them are computed precisely.
-    pub fn place(&mut self, rope: &Rope, positions: impl Iterator<Item = usize> + Clone) {
+    pub fn place(&mut self, ropes: &[Arc<Rope>], positions: impl Iterator<Item = usize> + Clone) {
         self.precise.clear();
         let careful = self.careful;
         let wanted = positions.clone().enumerate().filter(|&(_, p)| careful || p == 0);
         self.precise.extend(wanted.map(|(row, _)| row));
-        rope.angles(positions, &mut self.angles);
+        self.angles.resize_with(ropes.len(), Angles::default);
+        for (rope, angles) in ropes.iter().zip(&mut self.angles) {
+            rope.angles(positions.clone(), angles);
+        }
     }
 
     /// `x += out`.

@@ -1,15 +1,17 @@
 //! A model's numbers from GGUF metadata. Keys that would change the result and are not computed are refused.
 
+use super::check::ROPE_DIVISORS;
 use super::cursor::bad;
 use super::gguf::GgufFile;
 use super::metadata::brief;
-use super::names::Role;
+use crate::arch::blueprint::Norm;
+use crate::arch::config::Fields;
+use crate::arch::{Arch, FileKind, Local, ModelConfig, Part, Rotary, Scaling, Windows};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::model::config::{Arch, Fields, ModelConfig};
 
 /// Keys under the architecture's name that are read here, or that change nothing the engine computes.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 24] = [
     "block_count",
     "context_length",
     "embedding_length",
@@ -28,9 +30,18 @@ const KNOWN: [&str; 20] = [
     "rope.scaling.original_context_length",
     "rope.scaling.finetuned",
     "rope.scale_linear",
+    "rope.scaling.attn_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.freq_base_swa",
     "pooling_type",
     "tensor_data_layout",
 ];
+
+/// Layers of the largest Gemma 3 whose scores are divided by the root of the head width.
+const GEMMA_12B: usize = 48;
+/// Keys that are checked where they are read.
+const OWN: [&str; 2] = ["attention.causal", "attention.sliding_window"];
 
 /// The keys of the numbers, less the architecture's name before them.
 const FIELDS: Fields = Fields {
@@ -52,11 +63,12 @@ const END_KEYS: [&str; 2] = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_
 pub(super) fn read(file: &GgufFile, limits: &Limits) -> Result<ModelConfig> {
     let missing = |key: &str| bad(file.path(), format!("metadata key {key:?} is missing"));
     let name = file.meta_str("general.architecture")?.ok_or_else(|| missing("general.architecture"))?;
-    let arch = Arch::from_name(name).ok_or_else(|| Arch::unknown(brief(name)))?;
+    let arch =
+        Arch::from_name(name).filter(|arch| arch.family().gguf.is_some()).ok_or_else(|| Arch::unknown(brief(name)))?;
     let keys = Keys { file, arch };
     keys.refuse()?;
 
-    let embedding = file.tensor(&Role::Embedding.gguf_name()).ok_or_else(|| {
+    let embedding = file.tensor(&arch.tensor_name(Part::Embedding.into(), FileKind::Gguf)).ok_or_else(|| {
         bad(file.path(), "tensor \"token_embd.weight\" is missing; a vocabulary-only file holds no model")
     })?;
     let vocab = embedding.shape[0];
@@ -72,29 +84,41 @@ pub(super) fn read(file: &GgufFile, limits: &Limits) -> Result<ModelConfig> {
     }
     let width = keys.needed("embedding_length")?;
     let heads = keys.needed("attention.head_count")?;
+    let head_dim = keys.head_dim(width, heads)?;
+    let layers = keys.needed("block_count")?;
+    let epsilon = match arch.family().blueprint.norm {
+        Norm::Layer => "attention.layer_norm_epsilon",
+        Norm::Rms | Norm::RmsLessOne => "attention.layer_norm_rms_epsilon",
+    };
+    let rotary = keys.rotary(head_dim)?;
+    if arch.family().settings.query_scalar && layers > GEMMA_12B {
+        return Err(Error::unsupported(
+            "the scale of attention, which such a file leaves out",
+            format!("{layers} layers of {arch}"),
+            "load the safetensors folder of the same model",
+        ));
+    }
     let config = ModelConfig {
         arch,
         vocab,
         width,
-        layers: keys.needed("block_count")?,
+        layers,
         heads,
         kv_heads: keys.count("attention.head_count_kv")?.unwrap_or(heads),
-        head_dim: keys.head_dim(width, heads)?,
+        head_dim,
         mlp_width: keys.needed("feed_forward_length")?,
-        norm_eps: file
-            .meta_f32(&keys.full("attention.layer_norm_rms_epsilon"))?
-            .ok_or_else(|| missing(&keys.full("attention.layer_norm_rms_epsilon")))?,
-        rope_theta: file.meta_f32(&keys.full("rope.freq_base"))?.unwrap_or(10_000.0),
-        rope_interleaved: arch == Arch::Llama,
+        norm_eps: keys.number(epsilon)?.ok_or_else(|| missing(&keys.full(epsilon)))?,
+        local: keys.windows(layers, &rotary)?,
+        rotary,
+        pairs: arch.family().blueprint.gguf_pairs,
+        attention_scale: 1.0 / (head_dim as f32).sqrt(),
         context: keys.needed("context_length")?,
-        tied: file.tensor(&Role::Head.gguf_name()).is_none(),
-        qkv_bias: arch == Arch::Qwen2,
-        qk_norm: arch == Arch::Qwen3,
+        tied: file.tensor(&arch.tensor_name(Part::Head.into(), FileKind::Gguf)).is_none(),
         eos: ends(file)?,
         bos: id(file, "tokenizer.ggml.bos_token_id")?,
         name: title(file)?,
     };
-    config.validate(limits, &FIELDS, |detail| bad(file.path(), detail))?;
+    config.validate(limits, &Fields { norm_eps: epsilon, ..FIELDS }, |detail| bad(file.path(), detail))?;
     Ok(config)
 }
 
@@ -139,14 +163,82 @@ impl Keys<'_> {
                 "use a model where both are the same",
             ));
         }
-        match self.count("rope.dimension_count")? {
-            Some(rotated) if rotated != head_dim => Err(Error::unsupported(
-                "partial rotary embedding",
-                format!("{rotated} of {head_dim} components"),
-                "use a model that rotates whole heads",
-            )),
-            _ => Ok(head_dim),
+        Ok(head_dim)
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f32>> {
+        self.file.meta_f32(&self.full(key))
+    }
+
+    /// How heads rotate.
+    fn rotary(&self, head_dim: usize) -> Result<Rotary> {
+        let base = self.number("rope.freq_base")?.unwrap_or(10_000.0);
+        let dims = self.count("rope.dimension_count")?.unwrap_or(head_dim);
+        Ok(Rotary { dims, base, scaling: self.scaling(dims)? })
+    }
+
+    fn scaling(&self, dims: usize) -> Result<Scaling> {
+        let refuse = |value: String| {
+            Err(Error::unsupported(
+                "RoPE scaling",
+                value,
+                "use a model with \"linear\" or \"yarn\" scaling, or its unscaled variant",
+            ))
+        };
+        let kind = self.file.meta_str(&self.full("rope.scaling.type"))?.unwrap_or("none");
+        if let Some(divisors) = self.file.tensor(ROPE_DIVISORS) {
+            if kind != "none" {
+                return refuse(format!("{:?} beside the tensor {ROPE_DIVISORS}", brief(kind)));
+            }
+            if divisors.shape != [dims / 2] {
+                let detail = format!("tensor {ROPE_DIVISORS:?} has shape {:?}, not [{}]", divisors.shape, dims / 2);
+                return Err(bad(self.file.path(), detail));
+            }
+            let mut list = vec![0.0; dims / 2];
+            divisors.format.dequantize_row(divisors.data, &mut list);
+            return Ok(Scaling::Listed(list));
         }
+        // Old files give a linear factor, or its inverse, without a type.
+        let factor = match self.number("rope.scaling.factor")?.filter(|&factor| factor != 0.0) {
+            Some(factor) => factor,
+            None => self.number("rope.scale_linear")?.filter(|&factor| factor != 0.0).unwrap_or(1.0),
+        };
+        match kind {
+            "none" if matches!(factor, 1.0) => Ok(Scaling::None),
+            "none" => refuse(format!("{} = {factor} without a type", self.full("rope.scaling.factor"))),
+            "linear" => Ok(Scaling::Linear { factor }),
+            "yarn" => Ok(Scaling::Yarn {
+                factor,
+                fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+                slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+                original: match self.count("rope.scaling.original_context_length")? {
+                    Some(original) => original,
+                    None => self.needed("context_length")?,
+                },
+                attention: Scaling::yarn_attention(factor) * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
+            }),
+            other => refuse(format!("{:?}", brief(other))),
+        }
+    }
+
+    /// Which layers have a window.
+    fn windows(&self, layers: usize, rotary: &Rotary) -> Result<Option<Local>> {
+        let window = self.count("attention.sliding_window")?.filter(|&window| window > 0);
+        let Windows::Listed { base, every } = self.arch.family().settings.windows else {
+            return match window {
+                Some(window) => Err(Error::unsupported(
+                    "sliding-window attention",
+                    format!("{} = {window}", self.full("attention.sliding_window")),
+                    "use a model with full attention in every layer",
+                )),
+                None => Ok(None),
+            };
+        };
+        let Some(window) = window else { return Ok(None) };
+        let base = self.number("rope.freq_base_swa")?.unwrap_or(base as f32);
+        let local = Rotary { base, scaling: Scaling::None, ..rotary.clone() };
+        let layers = (1..=layers).map(|l| !l.is_multiple_of(every)).collect();
+        Ok(Some(Local { window, layers, rotary: local }))
     }
 
     /// Refuses what the engine would have to ignore.
@@ -159,19 +251,6 @@ impl Keys<'_> {
                 "join them with llama.cpp's gguf-split --merge",
             ));
         }
-        let scaling = "use a model without rotary scaling, or its unscaled variant";
-        if let Some(kind) = file.meta_str(&self.full("rope.scaling.type"))?
-            && kind != "none"
-        {
-            return Err(Error::unsupported("RoPE scaling", format!("{:?}", brief(kind)), scaling));
-        }
-        for key in ["rope.scaling.factor", "rope.scale_linear"] {
-            if let Some(factor) = file.meta_f32(&self.full(key))?
-                && !matches!(factor, 0.0 | 1.0)
-            {
-                return Err(Error::unsupported("RoPE scaling", format!("{} = {factor}", self.full(key)), scaling));
-            }
-        }
         if file.meta_bool(&self.full("attention.causal"))? == Some(false) {
             return Err(Error::unsupported("attention that is not causal", "false", "use a decoder model"));
         }
@@ -180,11 +259,10 @@ impl Keys<'_> {
             let Some(rest) = key.strip_prefix(&prefix) else {
                 continue;
             };
-            if KNOWN.contains(&rest) || rest == "attention.causal" || file.is_neutral(key) {
+            if KNOWN.contains(&rest) || OWN.contains(&rest) || file.is_neutral(key) {
                 continue;
             }
             let what = match rest {
-                "attention.sliding_window" => "sliding-window attention".to_owned(),
                 "expert_count" | "expert_used_count" => "a mixture of experts".to_owned(),
                 r if r.ends_with("logit_softcapping") => "logit soft-capping".to_owned(),
                 r if r.starts_with("rope.scaling.") => "RoPE scaling".to_owned(),

@@ -6,12 +6,13 @@ use densecore_kernels::Format;
 
 use super::gguf::GgufFile;
 use super::metadata::brief;
-use super::names::{Role, near};
+use super::near::near;
 use super::safetensors::SafetensorsDir;
-use super::{gguf_config, hf_config, identity};
+use super::{check, gguf_config, hf_config, identity};
+use crate::arch::role::numbered;
+use crate::arch::{FileKind, ModelConfig, Role};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::model::config::ModelConfig;
 
 /// A tensor as the file holds it. `data` has no alignment beyond a byte in safetensors files of some writers.
 #[derive(Debug, Clone)]
@@ -24,6 +25,19 @@ pub struct TensorView<'a> {
     pub format: Format,
     /// The stored bytes, rows one after another.
     pub data: &'a [u8],
+}
+
+impl<'a> TensorView<'a> {
+    /// Rows `from..from + count` of its first dimension, which must have `all` of them.
+    fn rows(&self, from: usize, count: usize, all: usize) -> Option<Self> {
+        let (first, inner) = self.shape.split_first()?;
+        if *first != all || !self.data.len().is_multiple_of(all) {
+            return None;
+        }
+        let row = self.data.len() / all;
+        let shape = std::iter::once(count).chain(inner.iter().copied()).collect();
+        Some(Self { shape, data: &self.data[from * row..(from + count) * row], ..self.clone() })
+    }
 }
 
 /// An open, checked set of tensors. Immutable and shared by threads.
@@ -82,22 +96,43 @@ impl Weights {
         }
     }
 
-    /// What this file family calls the tensor of a role.
-    pub fn role_name(&self, role: Role) -> String {
+    /// What kind of file it is.
+    pub fn kind(&self) -> FileKind {
         match self {
-            Self::Gguf(_) => role.gguf_name(),
-            Self::Safetensors(_) => role.hf_name(),
+            Self::Gguf(_) => FileKind::Gguf,
+            Self::Safetensors(_) => FileKind::Folder,
         }
     }
 
-    /// The tensor that plays a part; an error when it is missing.
-    pub fn role(&self, role: Role) -> Result<TensorView<'_>> {
-        self.tensor(&self.role_name(role))
+    /// The tensor that plays a part in a model; an error when it is missing.
+    pub fn role(&self, config: &ModelConfig, role: Role) -> Result<TensorView<'_>> {
+        match self.role_opt(config, role)? {
+            Some(view) => Ok(view),
+            None => self.tensor(&config.arch.tensor_name(role, self.kind())),
+        }
     }
 
-    /// The tensor that plays a part, if the file has it.
-    pub fn role_opt(&self, role: Role) -> Option<TensorView<'_>> {
-        self.find(&self.role_name(role))
+    /// The tensor that plays a part in a model, if the file has it: alone, or as rows of one that holds several.
+    pub fn role_opt(&self, config: &ModelConfig, role: Role) -> Result<Option<TensorView<'_>>> {
+        if let Some(view) = self.find(&config.arch.tensor_name(role, self.kind())) {
+            return Ok(Some(view));
+        }
+        for (parts, kind, pattern) in config.arch.family().joined {
+            let Some(place) = parts.iter().position(|part| *part == role.part).filter(|_| *kind == self.kind()) else {
+                continue;
+            };
+            let Some(whole) = self.find(&numbered(pattern, role)) else { continue };
+            let rows: Vec<usize> = parts.iter().map(|part| config.rows(*part)).collect();
+            let (from, all) = (rows[..place].iter().sum::<usize>(), rows.iter().sum::<usize>());
+            return match whole.rows(from, rows[place], all) {
+                Some(part) => Ok(Some(part)),
+                None => Err(self.bad(format!(
+                    "tensor {:?} has shape {:?} but the model's numbers call for {all} rows",
+                    whole.name, whole.shape
+                ))),
+            };
+        }
+        Ok(None)
     }
 
     /// Size of the weight files together (bytes).
@@ -134,7 +169,7 @@ impl Weights {
             Self::Gguf(file) => gguf_config::read(file, limits)?,
             Self::Safetensors(dir) => hf_config::read(dir, limits)?,
         };
-        config.check(self)?;
+        check::tensors(self, &config)?;
         Ok(config)
     }
 

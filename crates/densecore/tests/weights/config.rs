@@ -12,17 +12,35 @@ fn config_features_that_would_be_ignored_are_refused() {
         folder.set(key, value);
         folder.load()
     };
-    for kind in ["linear", "dynamic", "yarn", "llama3", "longrope"] {
+    for kind in ["dynamic", "longrope", "mrope"] {
         let value = json!({"rope_type": kind, "factor": 4.0, "rope_theta": 10000.0});
         refused(with("qwen2", "rope_parameters", value), "unsupported", &["RoPE scaling", kind]);
         let value = json!({"type": kind, "factor": 4.0});
         refused(with("llama", "rope_scaling", value), "unsupported", &["RoPE scaling", kind]);
     }
+    // A known kind that lacks a number, has one that makes no sense, or one that is not computed.
+    for (value, kind, said) in [
+        (json!({"type": "linear"}), "format", "factor is missing"),
+        (json!({"type": "linear", "factor": "x"}), "format", "factor"),
+        (json!({"type": "linear", "factor": 0.0}), "format", "makes no sense"),
+        (json!({"type": "llama3", "factor": 8.0}), "format", "low_freq_factor is missing"),
+        (
+            json!({"type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0}),
+            "format",
+            "no sense",
+        ),
+        (json!({"type": "yarn", "factor": 4.0, "mscale": 0.7}), "unsupported", "mscale"),
+        (json!({"type": "yarn", "factor": 4.0, "beta_fast": 1.0, "beta_slow": 2.0}), "format", "no sense"),
+        (json!({"type": "yarn", "factor": 4.0, "truncate": false}), "unsupported", "truncate"),
+    ] {
+        refused(with("llama", "rope_scaling", value), kind, &[said]);
+    }
     refused(with("llama", "rope_scaling", json!({"factor": 2.0})), "unsupported", &["RoPE scaling", "2"]);
-    refused(with("llama", "rope_scaling", json!({"full_attention": {}})), "unsupported", &["RoPE scaling"]);
+    refused(with("llama", "rope_scaling", json!({"other_attention": {}})), "unsupported", &["RoPE scaling"]);
     refused(with("llama", "rope_scaling", json!(2.0)), "format", &["rope_scaling"]);
     refused(with("llama", "rope_theta", json!(77.0)), "format", &["rope_theta", "agree"]);
-    refused(with("llama", "partial_rotary_factor", json!(0.5)), "unsupported", &["partial rotary", "0.5"]);
+    refused(with("llama", "partial_rotary_factor", json!(0.75)), "format", &["even part"]);
+    refused(with("llama", "partial_rotary_factor", json!(2)), "format", &["8 of the 4"]);
     refused(with("qwen2", "layer_types", json!(["sliding_attention"])), "unsupported", &["sliding-window"]);
     refused(with("qwen2", "layer_types", json!(["full_attention", "full_attention"])), "format", &["layer_types"]);
     refused(with("llama", "sliding_window", json!(1024)), "unsupported", &["sliding-window", "1024"]);

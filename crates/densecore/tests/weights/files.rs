@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use densecore::model::config::ModelConfig;
+use densecore::arch::ModelConfig;
 use densecore::weights::Weights;
 use densecore::{Limits, Result};
 use serde_json::{Map, Value, json};

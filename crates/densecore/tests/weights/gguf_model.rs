@@ -2,6 +2,7 @@
 
 use crate::files::{Gguf, Meta};
 use crate::{load_gguf, refused};
+use densecore::arch::Scaling;
 
 #[test]
 fn gguf_features_that_would_be_ignored_are_refused() {
@@ -10,29 +11,66 @@ fn gguf_features_that_would_be_ignored_are_refused() {
         file.set(key, meta);
         load_gguf(file.bytes())
     };
-    for kind in ["linear", "yarn", "longrope", "llama3", "dynamic"] {
+    for kind in ["longrope", "llama3", "dynamic"] {
         refused(with("llama.rope.scaling.type", Meta::Str(kind.into())), "unsupported", &["RoPE scaling", kind]);
     }
     assert!(with("llama.rope.scaling.type", Meta::Str("none".into())).is_ok());
     refused(with("llama.rope.scaling.factor", Meta::F32(8.0)), "unsupported", &["RoPE scaling", "8"]);
     refused(with("llama.rope.scale_linear", Meta::F32(2.0)), "unsupported", &["RoPE scaling", "2"]);
-    refused(with("llama.rope.scaling.attn_factor", Meta::F32(2.0)), "unsupported", &["RoPE scaling", "attn_factor"]);
+    refused(
+        with("llama.rope.scaling.yarn_log_multiplier", Meta::F32(0.1)),
+        "unsupported",
+        &["RoPE scaling", "yarn_log"],
+    );
     refused(with("llama.attention.sliding_window", Meta::U32(4096)), "unsupported", &["sliding-window", "4096"]);
     assert!(with("llama.attention.sliding_window", Meta::U32(0)).is_ok());
     refused(with("llama.expert_count", Meta::U32(8)), "unsupported", &["experts", "8"]);
     refused(with("llama.final_logit_softcapping", Meta::F32(30.0)), "unsupported", &["soft-capping", "30"]);
     refused(with("llama.logit_scale", Meta::F32(0.5)), "unsupported", &["logit_scale"]);
     refused(with("llama.attention.causal", Meta::Bool(0)), "unsupported", &["causal"]);
-    refused(with("llama.rope.dimension_count", Meta::U32(2)), "unsupported", &["partial rotary", "2 of 4"]);
+    refused(with("llama.rope.dimension_count", Meta::U32(3)), "format", &["3 of the 4", "even part"]);
+    refused(with("llama.rope.dimension_count", Meta::U32(6)), "format", &["6 of the 4"]);
     refused(with("llama.attention.key_length", Meta::U32(8)), "unsupported", &["different widths"]);
     refused(with("split.count", Meta::U32(4)), "unsupported", &["split", "4 parts"]);
     refused(with("general.architecture", Meta::Str("gemma2".into())), "unsupported", &["gemma2", "Qwen3ForCausalLM"]);
     let mut file = Gguf::model("llama");
+    file.tensors.f32("rope_freqs.weight", &[3]);
+    refused(load_gguf(file.bytes()), "format", &["rope_freqs", "[3]", "[2]"]);
+    let mut file = Gguf::model("llama");
     file.tensors.f32("rope_freqs.weight", &[2]);
+    file.set("llama.rope.scaling.type", Meta::Str("yarn".into()));
     refused(load_gguf(file.bytes()), "unsupported", &["RoPE scaling", "rope_freqs"]);
+    // Divisors of zero.
+    let mut file = Gguf::model("llama");
+    file.tensors.f32("rope_freqs.weight", &[2]);
+    if let Some(tensor) = file.tensors.0.last_mut() {
+        tensor.data.fill(0);
+    }
+    refused(load_gguf(file.bytes()), "format", &["makes no sense"]);
     let mut file = Gguf::model("llama");
     file.tensors.f32("blk.0.attn_q.bias", &[8]);
     refused(load_gguf(file.bytes()), "unsupported", &["blk.0.attn_q.bias"]);
+}
+
+#[test]
+fn gguf_scaling_is_read() {
+    let with = |list: &[(&str, Meta)]| {
+        let mut file = Gguf::model("llama");
+        list.iter().for_each(|(key, meta)| file.set(key, meta.clone()));
+        load_gguf(file.bytes()).unwrap().rotary
+    };
+    let named = |name: &str| ("llama.rope.scaling.type", Meta::Str(name.into()));
+    let factor = ("llama.rope.scaling.factor", Meta::F32(4.0));
+    assert_eq!(with(&[named("linear"), factor.clone()]).scaling, Scaling::Linear { factor: 4.0 });
+    let attention = Scaling::yarn_attention(4.0);
+    let yarn = Scaling::Yarn { factor: 4.0, fast: 32.0, slow: 1.0, original: 16, attention };
+    let original = ("llama.rope.scaling.original_context_length", Meta::U32(16));
+    assert_eq!(with(&[named("yarn"), factor, original]).scaling, yarn);
+    assert_eq!(with(&[("llama.rope.dimension_count", Meta::U32(2))]).dims, 2);
+    let mut file = Gguf::model("llama");
+    file.tensors.f32("rope_freqs.weight", &[2]);
+    let listed = load_gguf(file.bytes()).unwrap().rotary.scaling;
+    assert!(matches!(listed, Scaling::Listed(divisors) if divisors.len() == 2));
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod valid;
 
 use std::path::Path;
 
-use densecore::model::config::ModelConfig;
+use densecore::arch::ModelConfig;
 use densecore::weights::{GgufFile, SafetensorsFile, Weights};
 use densecore::{Error, Limits, Result};
 

@@ -1,8 +1,9 @@
 //! Valid files give their numbers.
 
 use densecore::Limits;
-use densecore::model::config::Arch;
-use densecore::weights::{Role, Weights};
+use densecore::arch::blueprint::Pairs;
+use densecore::arch::{Part, Role, Rotary, Scaling};
+use densecore::weights::Weights;
 use serde_json::{Value, json};
 
 use crate::files::{Folder, Gguf, Meta, Scratch};
@@ -10,14 +11,14 @@ use crate::{load, load_gguf, read_gguf, refused};
 
 #[test]
 fn a_gguf_model_of_each_architecture_loads() {
-    for (name, arch) in [("qwen2", Arch::Qwen2), ("qwen3", Arch::Qwen3), ("llama", Arch::Llama)] {
+    for name in ["qwen2", "qwen3", "llama"] {
         let config = load_gguf(Gguf::model(name).bytes()).unwrap();
-        assert_eq!(config.arch, arch);
+        assert_eq!(config.arch.name(), name);
         assert_eq!((config.vocab, config.width, config.layers), (6, 8, 1));
         assert_eq!((config.heads, config.kv_heads, config.head_dim, config.mlp_width), (2, 1, 4, 12));
-        assert_eq!(config.rope_interleaved, arch == Arch::Llama);
-        assert_eq!(config.qkv_bias, arch == Arch::Qwen2);
-        assert_eq!(config.qk_norm, arch == Arch::Qwen3);
+        assert_eq!(config.pairs == Pairs::Neighbours, name == "llama");
+        assert_eq!(config.blueprint().biases.qkv, name == "qwen2");
+        assert_eq!(config.blueprint().head_norms, name == "qwen3");
         assert_eq!((config.eos, config.bos, config.tied), (vec![2], Some(1), true));
     }
 }
@@ -37,8 +38,9 @@ fn gguf_shapes_are_row_major_and_data_is_the_stored_bytes() {
     assert_eq!(view.shape, [12, 8]);
     assert_eq!(view.data.len(), 12 * 8 * 4);
     let weights = Weights::Gguf(file);
-    assert_eq!(weights.role(Role::Gate(0)).unwrap().name, "blk.0.ffn_gate.weight");
-    assert!(weights.role_opt(Role::QBias(0)).is_none());
+    let config = weights.config(&Limits::default()).unwrap();
+    assert_eq!(weights.role(&config, Role::new(Part::Gate, 0)).unwrap().name, "blk.0.ffn_gate.weight");
+    assert!(weights.role_opt(&config, Role::new(Part::Q, 0).bias()).unwrap().is_none());
     refused(weights.tensor("blk.0.ffn_gat.weight"), "format", &["blk.0.ffn_gate.weight", "missing"]);
 }
 
@@ -68,11 +70,11 @@ fn gguf_metadata_reads_by_type() {
 
 #[test]
 fn a_folder_of_each_architecture_loads_whole_and_sharded() {
-    for (name, arch) in [("qwen2", Arch::Qwen2), ("qwen3", Arch::Qwen3), ("llama", Arch::Llama)] {
+    for name in ["qwen2", "qwen3", "llama"] {
         let folder = Folder::model(name);
         let config = load(folder.path()).unwrap();
-        assert_eq!((config.arch, config.vocab, config.head_dim), (arch, 6, 4));
-        assert!(!config.rope_interleaved && !config.tied);
+        assert_eq!((config.arch.name(), config.vocab, config.head_dim), (name, 6, 4));
+        assert!(config.pairs == Pairs::Halves && !config.tied);
         assert_eq!(load(&folder.path().join("model.safetensors")).unwrap(), config);
         folder.shard();
         assert_eq!(load(folder.path()).unwrap(), config);
@@ -88,7 +90,7 @@ fn old_and_new_rope_settings_and_both_end_lists_are_read() {
     folder.set("eos_token_id", json!([2, 3]));
     folder.write_json("generation_config.json", &json!({"eos_token_id": [3, 4]}));
     let config = folder.load().unwrap();
-    assert_eq!((config.rope_theta, config.eos), (5000.0, vec![2, 3, 4]));
+    assert_eq!((config.rotary.base, config.eos), (5000.0, vec![2, 3, 4]));
     folder.set("rope_scaling", json!({"type": "default"}));
     assert!(folder.load().is_ok());
 }
@@ -166,4 +168,32 @@ fn fingerprints_see_every_tensor() {
         changed[start..start + data.len()].iter_mut().for_each(|byte| *byte ^= 1);
         assert_ne!(first, print(&changed), "{name}");
     }
+}
+
+#[test]
+fn rotary_scaling_and_windows_are_read() {
+    let with = |arch: &str, key: &str, value: Value| {
+        let mut folder = Folder::model(arch);
+        folder.config.remove("rope_parameters");
+        folder.set(key, value);
+        folder.load().unwrap()
+    };
+    let scaled = with("llama", "rope_scaling", json!({"type": "linear", "factor": 4.0}));
+    assert_eq!(scaled.rotary.scaling, Scaling::Linear { factor: 4.0 });
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32});
+    let scaled = with("llama", "rope_scaling", llama3);
+    assert_eq!(scaled.rotary.scaling, Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 32 });
+    let scaled = with("qwen2", "rope_scaling", json!({"type": "yarn", "factor": 2.0}));
+    let attention = Scaling::yarn_attention(2.0);
+    assert_eq!(scaled.rotary.scaling, Scaling::Yarn { factor: 2.0, fast: 32.0, slow: 1.0, original: 64, attention });
+    let part = with("llama", "partial_rotary_factor", json!(0.5)).rotary;
+    assert_eq!(part, Rotary { dims: 2, base: 10_000.0, scaling: Scaling::None });
+    let mut folder = Folder::model("llama");
+    folder.set("architectures", json!(["MistralForCausalLM"]));
+    folder.set("sliding_window", json!(16));
+    let local = folder.load().unwrap().local.unwrap();
+    assert_eq!((local.window, local.layers), (16, vec![true]));
+    folder.set("sliding_window", Value::Null);
+    assert!(folder.load().unwrap().local.is_none());
 }
