@@ -25,6 +25,9 @@ pub struct Limits {
     pub config_file: u64,
     /// tokenizer.json (bytes). Qwen's is 7 MB, the largest known 35 MB.
     pub tokenizer_file: u64,
+    /// Spellings of all special tokens (bytes). A model with 100,000 of them needs some 2 MB; what finds them in a text
+    /// takes some 40 times as much memory.
+    pub special_names: usize,
     /// Decoder layers (layers).
     pub layers: usize,
     /// Hidden width, MLP width or attention width (components).
@@ -80,6 +83,7 @@ impl Default for Limits {
             json_file: 64 << 20,
             config_file: 4 << 20,
             tokenizer_file: 256 << 20,
+            special_names: 4 << 20,
             layers: 512,
             width: 1 << 18,
             vocab: 1 << 21,

@@ -16,6 +16,9 @@ use super::meter::refused;
 
 /// Lexical tokens of a template; the longest known have some 5,000. Bounds the depth of expressions.
 const TOKENS: usize = 16_384;
+/// Operators in one expression; the longest known have some 30. The compiler works out constants once for every operator
+/// above them, which takes as long as the square of this, times the longest constant.
+const OPERATORS: usize = 256;
 /// A factor of 1 that the compiler does not know, see [`prepare`].
 pub const ONE: &str = "__one";
 
@@ -32,10 +35,16 @@ pub fn prepare(source: &str) -> Result<String, Error> {
     let mut prepared = String::with_capacity(source.len());
     let mut copied = 0;
     let mut opened = false;
+    let mut operators = 0;
     for (count, token) in tokenize(source, false, SyntaxConfig, white_space()).enumerate() {
         let (token, span) = token?;
         if count >= TOKENS {
             return Err(refused(format!("the template has over {TOKENS} lexical tokens")));
+        }
+        operators = if matches!(token, Token::BlockStart | Token::VariableStart) { 0 } else { operators };
+        operators += usize::from(is_operator(&token));
+        if operators > OPERATORS {
+            return Err(refused(format!("an expression of the template has over {OPERATORS} operators")));
         }
         let (start, end) = (span.start_offset as usize, span.end_offset as usize);
         match token {
@@ -55,6 +64,15 @@ pub fn prepare(source: &str) -> Result<String, Error> {
     }
     prepared.push_str(&source[copied..]);
     Ok(prepared)
+}
+
+fn is_operator(token: &Token<'_>) -> bool {
+    match token {
+        Token::Ident(word) => matches!(*word, "and" | "or" | "not" | "in"),
+        Token::Plus | Token::Minus | Token::Tilde | Token::Mul | Token::Div | Token::FloorDiv | Token::Pow => true,
+        Token::Mod | Token::Eq | Token::Ne | Token::Gt | Token::Gte | Token::Lt | Token::Lte => true,
+        _ => false,
+    }
 }
 
 /// Compiles what [`prepare`] returned.
@@ -128,7 +146,8 @@ fn guard(instruction: Instruction<'_>) -> Result<Vec<Instruction<'_>>, Error> {
         I::GetItem => vec![call("[]", 2)],
         I::Slice => vec![call("[:]", 4)],
         I::SetAttr(_) => vec![I::Swap, call("store!", 1), I::Swap, instruction],
-        I::BuildList(Some(_)) | I::BuildMap(_) => vec![instruction, call("built!", 1)],
+        // A list without a known length is what a loop's own condition let through; calls with * and ** begin otherwise.
+        I::BuildList(_) | I::BuildMap(_) => vec![instruction, call("built!", 1)],
         I::ApplyFilter(name, count, _) => named(name, "|", count)?,
         I::PerformTest(name, count, _) => named(name, "is!", count)?,
         I::CallMethod(name, count) => named(name, ".()", count)?,
@@ -138,7 +157,7 @@ fn guard(instruction: Instruction<'_>) -> Result<Vec<Instruction<'_>>, Error> {
         I::PushLoop(_) => vec![call("loop!", 1), instruction],
         I::BuildMacro(..) => vec![call("macro!", 0), I::DiscardTop, instruction],
         I::Enclose(_) => vec![call("enclose!", 0), I::DiscardTop, instruction],
-        I::BuildList(None) | I::UnpackLists(_) | I::MergeKwargs(_) | I::CallFunction(_, None) | I::CallObject(None) => {
+        I::UnpackLists(_) | I::MergeKwargs(_) | I::CallFunction(_, None) | I::CallObject(None) => {
             return Err(refused("arguments cannot be unpacked with * or **"));
         }
         I::Include(_) | I::LoadBlocks | I::ExportLocals | I::CallBlock(_) | I::FastSuper => {

@@ -1,7 +1,7 @@
 //! What one rendering may spend: bytes touched, bytes made, and time.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
@@ -48,21 +48,35 @@ pub struct Meter {
     made: AtomicU64,
     written: AtomicU64,
     stop: AtomicU8,
+    /// Filters that wait for the filters within them.
+    depth: AtomicUsize,
+    started: Instant,
     time: Duration,
     /// Bytes of the output and of any string on the way to it.
     pub longest: u64,
 }
 
 impl Meter {
-    /// A meter for an output of at most `longest` bytes, made in at most `time`.
-    pub fn new(longest: usize, time: Duration) -> Self {
+    /// A meter for an output of at most `longest` bytes, made within `time` from `started` on.
+    pub fn new(longest: usize, started: Instant, time: Duration) -> Self {
         let [spent, made, written] = [const { AtomicU64::new(0) }; 3];
-        Self { spent, made, written, stop: AtomicU8::new(0), time, longest: longest as u64 }
+        let (stop, depth) = (AtomicU8::new(0), AtomicUsize::new(0));
+        Self { spent, made, written, stop, depth, started, time, longest: longest as u64 }
     }
 
-    /// The time there is for it.
-    pub fn time(&self) -> Duration {
-        self.time
+    /// Whether its time is over.
+    pub fn is_late(&self) -> bool {
+        self.started.elapsed() > self.time
+    }
+
+    /// Runs what a filter does for every item, which may be such a filter again.
+    pub fn within<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        if self.depth.fetch_add(1, Ordering::Relaxed) >= DEPTH {
+            return Err(refused(format!("filters are nested over {DEPTH} deep")));
+        }
+        let result = work();
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+        result
     }
 
     /// Asks the rendering to end at its next step; called by the thread that waits for it.

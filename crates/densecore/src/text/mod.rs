@@ -1,4 +1,5 @@
 //! Text to tokens and back, and the chat template.
+mod automaton;
 mod bpe;
 pub mod chat;
 pub mod files;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
@@ -73,7 +73,7 @@ impl ChatTemplate {
             });
         }
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let meter = Meter::new(limits.template_output, limits.template_time);
+        let meter = Meter::new(limits.template_output, Instant::now(), limits.template_time);
         let (prepared, reads) = on_own_stack(&meter, &Cancel::default(), || {
             let prepared = prepare(&source)?;
             compile(&prepared)?;
@@ -196,7 +196,8 @@ impl ChatTemplate {
                 remedy: "shorten the chat, or give the prompt as text or ids".into(),
             });
         }
-        let rendered = self.text(view, cancel)?;
+        let started = Instant::now();
+        let rendered = self.text(view, started, cancel)?;
         if rendered.len() > self.output {
             return Err(Error::Template(format!(
                 "it writes {} bytes, over the cap of {}; shorten the chat, or give the prompt as text instead",
@@ -207,15 +208,26 @@ impl ChatTemplate {
         for (place, role, key) in reads::doubtful(chat) {
             // Mentioned, but without any effect on this chat: it would be dropped.
             let other = view.without(chat, &role, key);
-            if self.text(&other, cancel).is_ok_and(|text| text == rendered) {
-                return Err(reads::unused(chat, place, key));
+            match self.text(&other, started, cancel) {
+                Ok(text) if text == rendered => return Err(reads::unused(chat, place, key)),
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                _ if started.elapsed() > self.time => return Err(self.late(key)),
+                _ => {}
             }
         }
         Ok(rendered)
     }
 
-    fn text(&self, view: &View, cancel: &Cancel) -> Result<String> {
-        let meter = Arc::new(Meter::new(self.output, self.time));
+    /// The time was over before it was known whether `key` is read: all renderings of a chat share it.
+    fn late(&self, key: &str) -> Error {
+        Error::Template(format!(
+            "it has run for over {:?} before it was clear whether it reads the key {key:?}; leave that out, or give the prompt as text instead",
+            self.time
+        ))
+    }
+
+    fn text(&self, view: &View, started: Instant, cancel: &Cancel) -> Result<String> {
+        let meter = Arc::new(Meter::new(self.output, started, self.time));
         on_own_stack(&meter, cancel, || self.evaluate(view, &meter))
     }
 

@@ -86,6 +86,11 @@ impl<'a> Arguments<'a> {
         self.given.get(place..).unwrap_or_default()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty() && self.named.is_none()
+    }
+
     /// Refuses arguments beyond `most` and names that were not asked for.
     pub fn end(&self, most: usize) -> Result<(), Error> {
         if self.given.len() > most {

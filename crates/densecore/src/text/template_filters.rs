@@ -15,12 +15,12 @@ use super::template_values::python_text;
 
 /// `value|name(...)`; the value is the first of `args`.
 pub fn apply(meter: &Meter, _: &State<'_, '_>, name: &str, args: &[Value]) -> Result<Value, Error> {
-    filter(meter, name, args)
+    let Some((value, args)) = args.split_first() else { return Err(refused("a filter of nothing")) };
+    filter(meter, name, value, args)
 }
 
-fn filter(meter: &Meter, name: &str, args: &[Value]) -> Result<Value, Error> {
+fn filter(meter: &Meter, name: &str, value: &Value, args: &[Value]) -> Result<Value, Error> {
     meter.step()?;
-    let Some((value, args)) = args.split_first() else { return Err(refused("a filter of nothing")) };
     let given = Arguments::new(name, args, meter)?;
     if name == "default" || name == "d" {
         let otherwise = given.get(0, "default_value")?.unwrap_or_else(|| Value::from(""));
@@ -36,6 +36,9 @@ fn filter(meter: &Meter, name: &str, args: &[Value]) -> Result<Value, Error> {
     }
     if let Some(result) = number(name, value, &given)? {
         return Ok(result);
+    }
+    if name == "map" {
+        return map(meter, value, &given, args);
     }
     match list(meter, name, value, &given)? {
         Some(result) => Ok(result),
@@ -81,7 +84,7 @@ fn text(meter: &Meter, name: &str, value: &Value, given: &Arguments<'_>) -> Resu
             let attribute = given.text(1, "attribute")?;
             (join(meter, value, &separator, attribute.as_deref())?, 2)
         }
-        "tojson" => (template_json::text(value, &Style::of(given)?, meter)?, 1),
+        "tojson" => (template_json::text(value, &Style::of(given)?, meter)?, 4),
         _ => return Ok(None),
     };
     given.end(most)?;
@@ -112,6 +115,9 @@ fn number(name: &str, value: &Value, given: &Arguments<'_>) -> Result<Option<Val
             Some(Number::Real(number)) => (Value::from(number.abs()), 0),
             None => return Err(refused(format!("abs takes a number, not {}", value.kind()))),
         },
+        "round" if Number::of(value).is_some_and(|number| matches!(number, Number::Whole(_))) && given.is_empty() => {
+            (value.clone(), 0)
+        }
         "round" => {
             let places = given.number(0, "precision")?.unwrap_or(0).clamp(-300, 300) as i32;
             let method = given.text(1, "method")?.unwrap_or_else(|| "common".into());
@@ -179,7 +185,6 @@ fn list(meter: &Meter, name: &str, value: &Value, given: &Arguments<'_>) -> Resu
             }
             (sum, 2)
         }
-        "map" => return map(meter, value, given).map(Some),
         "select" | "reject" => {
             let test = given.rest(0);
             return pick(meter, value, None, test, name == "select").map(Some);
@@ -235,7 +240,8 @@ fn key(value: &Value, attribute: Option<&str>) -> Result<Value, Error> {
     Ok(found)
 }
 
-fn map(meter: &Meter, value: &Value, given: &Arguments<'_>) -> Result<Value, Error> {
+/// `map`, of an attribute or of a filter, which gets all that stands behind its name.
+fn map(meter: &Meter, value: &Value, given: &Arguments<'_>, args: &[Value]) -> Result<Value, Error> {
     if let Some(attribute) = given.text(usize::MAX, "attribute")? {
         let otherwise = given.get(usize::MAX, "default")?;
         given.end(0)?;
@@ -246,13 +252,8 @@ fn map(meter: &Meter, value: &Value, given: &Arguments<'_>) -> Result<Value, Err
         }));
     }
     let name = given.needed(0, "a filter")?;
-    let mut args = vec![Value::UNDEFINED];
-    args.extend(given.rest(1).iter().cloned());
-    given.end(usize::MAX)?;
-    meter.list(value.try_iter()?.map(|item| {
-        args[0] = item;
-        filter(meter, &name, &args)
-    }))
+    let rest = args.get(1..).unwrap_or_default();
+    meter.within(|| meter.list(value.try_iter()?.map(|item| filter(meter, &name, &item, rest))))
 }
 
 /// Items that pass a test, or that do not.
@@ -261,7 +262,7 @@ fn pick(meter: &Meter, value: &Value, attribute: Option<&str>, test: &[Value], w
         None => None,
         Some((name, rest)) => {
             let name = name.as_str().ok_or_else(|| refused("select and reject take the name of a test"))?;
-            Some((name, [&[Value::UNDEFINED], rest].concat()))
+            Some((name, rest))
         }
     };
     let passes = |item: &Value| -> Result<bool, Error> {
@@ -269,11 +270,7 @@ fn pick(meter: &Meter, value: &Value, attribute: Option<&str>, test: &[Value], w
         let item = key(item, attribute)?;
         match &test {
             None => Ok(item.is_true()),
-            Some((name, args)) => {
-                let mut args = args.clone();
-                args[0] = item;
-                perform(meter, name, &args)
-            }
+            Some((name, args)) => perform(meter, name, &item, args),
         }
     };
     meter.list(value.try_iter()?.filter_map(|item| match passes(&item) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, Value, functions};
 
 use super::meter::{ELEMENTS, Meter, refused};
@@ -36,12 +36,25 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
 fn pairs(meter: &Meter, call: &str, args: &[Value]) -> Result<Value, Error> {
     let given = Arguments::new(call, args, meter)?;
     let mut pairs: Vec<(Value, Value)> = Vec::new();
-    if let Some(map) = given.get(0, "")? {
-        for key in map.try_iter()? {
-            meter.make(96)?;
-            let item = map.get_item(&key)?;
-            pairs.push((key, item));
+    match given.get(0, "")? {
+        Some(map) if map.kind() == ValueKind::Map => {
+            for key in map.try_iter()? {
+                meter.make(96)?;
+                let item = map.get_item(&key)?;
+                pairs.push((key, item));
+            }
         }
+        Some(list) => {
+            for pair in list.try_iter()? {
+                meter.make(96)?;
+                let mut items = pair.try_iter()?;
+                let (Some(key), Some(item), None) = (items.next(), items.next(), items.next()) else {
+                    return Err(refused(format!("{call} takes a map or pairs")));
+                };
+                pairs.push((key, item));
+            }
+        }
+        None => {}
     }
     if let Some(named) = args.last().filter(|last| last.is_kwargs()) {
         let named = Kwargs::try_from(named.clone())?;

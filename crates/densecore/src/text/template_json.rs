@@ -20,11 +20,11 @@ pub struct Style {
 }
 
 impl Style {
-    /// Reads the arguments of `tojson`.
+    /// Reads the arguments of `tojson`, in transformers' order.
     pub fn of(given: &Arguments<'_>) -> Result<Self, Error> {
-        let ascii = given.flag(usize::MAX, "ensure_ascii", false)?;
-        let sorted = given.flag(usize::MAX, "sort_keys", false)?;
-        let indent = match given.get(0, "indent")? {
+        let ascii = given.flag(0, "ensure_ascii", false)?;
+        let sorted = given.flag(3, "sort_keys", false)?;
+        let indent = match given.get(1, "indent")? {
             Some(width) if width.as_str().is_some() => width.as_str().map(str::to_owned),
             Some(width) if !width.is_none() => {
                 let width = super::template_numbers::whole(&width).ok_or_else(|| refused("indent takes a number"))?;
@@ -34,8 +34,9 @@ impl Style {
         };
         let item = if indent.is_some() { "," } else { ", " };
         let mut separators = (item.to_owned(), ": ".to_owned());
-        if let Some(given) = given.get(usize::MAX, "separators")?.filter(|given| !given.is_none()) {
-            let pair: Vec<Value> = given.try_iter()?.collect();
+        if let Some(given) = given.get(2, "separators")?.filter(|given| !given.is_none()) {
+            // One more than there should be is enough to tell.
+            let pair: Vec<Value> = given.try_iter()?.take(3).collect();
             let [item, key] = &pair[..] else { return Err(refused("separators are two strings")) };
             let (Some(item), Some(key)) = (item.as_str(), key.as_str()) else {
                 return Err(refused("separators are two strings"));

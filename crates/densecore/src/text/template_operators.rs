@@ -39,8 +39,12 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         meter.size(&value).map(|_| value)
     });
     one(environment, meter, "loop!", |meter, value| {
-        let parts = value.as_str().map_or_else(|| value.len().unwrap_or_default(), str::len);
-        meter.charge(parts as u64).map(|()| value)
+        let parts = value.as_str().map_or_else(|| value.len().unwrap_or_default(), str::len) as u64;
+        // A loop with a condition keeps what passes it.
+        if parts > ELEMENTS {
+            return Err(refused(format!("a loop goes over {parts} parts, over the cap of {ELEMENTS}")));
+        }
+        meter.charge(parts).map(|()| value)
     });
     for operator in ["-", "/", "//", "%", "**"] {
         two(environment, meter, operator, move |_, a, b| arithmetic(operator, &a, &b));
@@ -66,8 +70,9 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         slice(&value, &start, &stop, &step, &m)
     });
     named(environment, meter, "|", template_filters::apply);
-    named(environment, meter, "is!", |meter, _, name, args| {
-        template_tests::perform(meter, name, args).map(Value::from)
+    named(environment, meter, "is!", |meter, _, name, args| match args.split_first() {
+        Some((value, args)) => template_tests::perform(meter, name, value, args).map(Value::from),
+        None => Err(refused("a test of nothing")),
     });
     named(environment, meter, ".()", template_methods::call);
     let m = meter.clone();
@@ -171,7 +176,7 @@ pub fn contains(meter: &Meter, whole: &Value, part: &Value) -> Result<bool, Erro
             meter.read(whole)?;
             Ok(whole.try_iter()?.any(|item| item == *part))
         }
-        ValueKind::Map => Ok(!whole.get_item(part)?.is_undefined() || whole.try_iter()?.any(|key| key == *part)),
+        ValueKind::Map => Ok(whole.as_object().is_some_and(|map| map.get_value(part).is_some())),
         ValueKind::Undefined => Ok(false),
         kind => Err(refused(format!("nothing can be in a {kind}"))),
     }

@@ -1,7 +1,7 @@
 //! One template at work: on a thread of its own, watched by the one that waits for it.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::meter::{Meter, Stop};
 use crate::cancel::Cancel;
@@ -30,15 +30,13 @@ pub fn on_own_stack<T: Send>(
         };
         let thread =
             std::thread::Builder::new().name("chat template".into()).stack_size(STACK).spawn_scoped(scope, work);
-        let thread =
-            thread.map_err(|error| Error::Template(format!("no thread to run it on: {error}; free some memory")))?;
+        let thread = thread.map_err(|error| Error::thread("a chat template", &error))?;
         let mut cancelled = false;
-        let started = Instant::now();
         while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             if cancelled || cancel.check().is_err() {
                 cancelled = true;
                 meter.stop(Stop::Cancelled);
-            } else if started.elapsed() > meter.time() {
+            } else if meter.is_late() {
                 meter.stop(Stop::Late);
             }
         }

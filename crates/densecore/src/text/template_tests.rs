@@ -9,10 +9,9 @@ use super::meter::{Meter, refused};
 use super::template_numbers::{Number, arithmetic, whole};
 use super::template_operators::{compared, contains};
 
-/// `value is name(...)`; the value is the first of `args`.
-pub fn perform(meter: &Meter, name: &str, args: &[Value]) -> Result<bool, Error> {
+/// `value is name(...)`.
+pub fn perform(meter: &Meter, name: &str, value: &Value, args: &[Value]) -> Result<bool, Error> {
     meter.step()?;
-    let (value, args) = args.split_first().ok_or_else(|| refused("a test of nothing"))?;
     match args {
         [] => alone(name, value),
         [other] => beside(meter, name, value, other),
@@ -60,7 +59,8 @@ fn alone(name: &str, value: &Value) -> Result<bool, Error> {
 fn beside(meter: &Meter, name: &str, value: &Value, other: &Value) -> Result<bool, Error> {
     let operator = match name {
         // "sameas" asks Python for the same object; for what templates compare so, that is the same kind and value.
-        "eq" | "equalto" | "==" | "ne" | "!=" => "!=",
+        "ne" | "!=" => "!=",
+        "eq" | "equalto" | "==" | "sameas" => "==",
         "lt" | "lessthan" | "<" => "<",
         "le" | "<=" => "<=",
         "gt" | "greaterthan" | ">" => ">",

@@ -31,7 +31,8 @@ fn literal(value: &Value, out: &mut String, meter: &Meter) -> Result<(), Error> 
         return Err(refused(format!("a value is over {} bytes as text", meter.longest)));
     }
     match value.kind() {
-        ValueKind::None | ValueKind::Undefined => out.push_str("None"),
+        ValueKind::None => out.push_str("None"),
+        ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
         ValueKind::Number => out.push_str(&number_text(value)),
         ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
@@ -58,6 +59,16 @@ fn literal(value: &Value, out: &mut String, meter: &Meter) -> Result<(), Error> 
     Ok(())
 }
 
+/// Whether `repr()` shows a character as it is: the same categories that Rust's own debug form shows. There, marks are
+/// shown as they are behind another character alone.
+fn is_printable(c: char) -> bool {
+    c == '"' || c == '\'' || c == '\\' || c.is_ascii_graphic() || c == ' ' || {
+        let mut buffer = [b'a'; 5];
+        let length = 1 + c.encode_utf8(&mut buffer[1..]).len();
+        std::str::from_utf8(&buffer[..length]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
+    }
+}
+
 fn quote(text: &str, out: &mut String) {
     let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(mark);
@@ -71,10 +82,16 @@ fn quote(text: &str, out: &mut String) {
                 out.push('\\');
                 out.push(c);
             }
-            c if c.is_control() => {
+            c if is_printable(c) => out.push(c),
+            c if (c as u32) < 0x100 => {
                 let _ = write!(out, "\\x{:02x}", c as u32);
             }
-            c => out.push(c),
+            c if (c as u32) < 0x1_0000 => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => {
+                let _ = write!(out, "\\U{:08x}", c as u32);
+            }
         }
     }
     out.push(mark);

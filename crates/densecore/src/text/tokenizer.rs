@@ -114,13 +114,13 @@ impl Tokenizer {
         }
         let listed: Vec<u32> = of_kind(&[Kind::Control, Kind::Unknown, Kind::UserDefined]).collect();
         let always = match encoder {
-            Encoder::Merges { .. } => Specials::new(&table, of_kind(&[Kind::UserDefined])),
+            Encoder::Merges { .. } => Specials::new(&table, of_kind(&[Kind::UserDefined]), limits.special_names)?,
             // The encoder finds the added tokens that are not special by itself.
             Encoder::Json(_) => Specials::default(),
         };
         let parsed = match encoder {
-            Encoder::Merges { .. } => Specials::new(&table, listed.iter().copied()),
-            Encoder::Json(_) => Specials::new(&table, of_kind(&[Kind::Control, Kind::Unknown])),
+            Encoder::Merges { .. } => Specials::new(&table, listed.iter().copied(), limits.special_names)?,
+            Encoder::Json(_) => Specials::new(&table, of_kind(&[Kind::Control, Kind::Unknown]), limits.special_names)?,
         };
         Ok(Self(Arc::new(Inner {
             always,
