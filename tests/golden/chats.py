@@ -108,7 +108,8 @@ CHATS: dict[str, Talk] = {
         [
             {
                 "role": "user",
-                "content": "Zürich 日本 👩‍👩‍👧 e\u0301 \u00a0\u200b\u202e{{ x }} {% raw %} 'q' \"d\" \\ <b>&amp;</b> </think> [INST]",
+                "content": "Zürich 日本 👩‍👩‍👧 e\u0301 \u00a0\u200b\u202e{{ x }} {% raw %} "
+                "'q' \"d\" \\ <b>&amp;</b> </think> [INST]",
             }
         ],
         {},
@@ -194,28 +195,27 @@ def without(talk: Talk, error: PromptError) -> Talk | None:
     return None
 
 
+def ours(model: Any, talk: Talk, add: bool, goes_on: bool) -> str | PromptError | TemplateError:
+    """Our text, or what is raised."""
+    messages, more = talk
+    try:
+        return model.apply_chat_template(messages, add_generation_prompt=add, continue_final_message=goes_on, **more)
+    except (PromptError, TemplateError) as error:
+        return error
+
+
 def same(model: Any, template: str, talk: Talk, add: bool, goes_on: bool = False) -> bool:
     """Whether nothing had to be left out. Fails if the texts differ, or if what is refused makes a difference to transformers."""
     expected = theirs(template, talk, add, goes_on)
     given = talk
-    while True:
-        try:
-            found: str | None = model.apply_chat_template(
-                given[0], add_generation_prompt=add, continue_final_message=goes_on, **given[1]
-            )
-        except TemplateError as error:
-            assert expected is None, error
-            return True
-        except PromptError as error:
-            less = without(given, error)
-            if less is None:
-                assert expected is None, error
-                return True
-            assert less != given, error
-            assert theirs(template, less, add, goes_on) == expected, f"refused, though it is read: {error}"
-            if any(message.get("content") is None and "tool_calls" not in message for message in less[0]):
-                return False  # what is left is no chat to us
-            given = less
-            continue
+    while isinstance(found := ours(model, given, add, goes_on), PromptError) and (less := without(given, found)):
+        assert less != given, found
+        assert theirs(template, less, add, goes_on) == expected, f"refused, though it is read: {found}"
+        if any(message.get("content") is None and "tool_calls" not in message for message in less[0]):
+            return False  # what is left is no chat to us
+        given = less
+    if isinstance(found, str):
         assert found == expected
-        return given == talk
+    else:
+        assert expected is None, found
+    return given == talk

@@ -26,25 +26,25 @@ OWN = {
     path.stem: path.read_text(encoding="utf-8")
     for path in sorted((Path(__file__).parent / "templates").glob("*.jinja"))
 }
-# Package, file, and a word that its templates hold.
 PACKAGES = {
-    "llama_cpp": ("llama_chat_format.py", "messages"),
-    "litellm": ("constants.py", "messages"),
-    "transformers": ("models/llama4/processing_llama4.py", "messages"),
+    "llama_cpp": "llama_chat_format.py",
+    "litellm": "constants.py",
+    "transformers": "models/llama4/processing_llama4.py",
 }
 
 
 def installed() -> dict[str, str]:
     """Templates among the constants of installed packages, by package and line; the packages are read and not imported."""
     found = {}
-    for package, (file, word) in PACKAGES.items():
+    for package, file in PACKAGES.items():
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations if spec else None) or []:
             path = Path(folder, file)
             tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.Module([], [])
             for node in ast.walk(tree):
                 text = node.value if isinstance(node, ast.Constant) else None
-                if isinstance(text, str) and "{%" in text and word in text:
+                # `self` is a handler's own object, which no tokenizer gives its template.
+                if isinstance(text, str) and "{%" in text and "messages" in text and "self." not in text:
                     found[f"{package}:{node.lineno}"] = text
     return found
 

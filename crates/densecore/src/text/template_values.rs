@@ -62,11 +62,17 @@ fn literal(value: &Value, out: &mut String, meter: &Meter) -> Result<(), Error> 
 /// Whether `repr()` shows a character as it is: the same categories that Rust's own debug form shows. There, marks are
 /// shown as they are behind another character alone. What stands for a special token (`sentinel`) passes untouched.
 fn is_printable(c: char) -> bool {
-    ('\u{f0000}'..='\u{ffffd}').contains(&c) || c == '"' || c == '\'' || c == '\\' || c.is_ascii_graphic() || c == ' ' || {
-        let mut buffer = [b'a'; 5];
-        let length = 1 + c.encode_utf8(&mut buffer[1..]).len();
-        std::str::from_utf8(&buffer[..length]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
-    }
+    ('\u{f0000}'..='\u{ffffd}').contains(&c)
+        || c == '"'
+        || c == '\''
+        || c == '\\'
+        || c.is_ascii_graphic()
+        || c == ' '
+        || {
+            let mut buffer = [b'a'; 5];
+            let length = 1 + c.encode_utf8(&mut buffer[1..]).len();
+            std::str::from_utf8(&buffer[..length]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
+        }
 }
 
 fn quote(text: &str, out: &mut String) {
