@@ -169,6 +169,14 @@ ENDED: dict[str, str] = {
     "many small maps": "{% set ns = namespace(l=[]) %}{% for i in range(999) %}{% set ns.l = ns.l + [{'a': i, 'b': {'c': [i] * 99}}] * 99 %}{% endfor %}{{ ns.l | length }}",
     "letters as a list": "{% set ns = namespace(l=[]) %}{% for i in range(99) %}{% set ns.l = ns.l + [('abc' * 40000) | list] %}{% endfor %}{{ ns.l }}",
     "what is raised": "{{ raise_exception('a' * 4000000) }}",
+    "names of variables that macros keep": "{% for i in range(4000) %}{% with %}{% macro f() %}{{ "
+    + "n" * 60_000
+    + " }}{% endmacro %}{% endwith %}{% endfor %}",
+    "names of a map": "{% set ns = namespace(l=[]) %}{% for i in range(4000) %}{% set ns.l = ns.l + [dict("
+    + "n" * 60_000
+    + "=i)] %}{% endfor %}",
+    "keys that equal nothing": "{% set big = 1e308 * 10 %}{{ dict([[big - big, 1]] * 32000) | length }}",
+    "no order": "{{ ([1, 'a', none, 2.5, [1]] * 99) | sort }}",
     # What is not there.
     "other files": "{% include 'x' %}",
     "Python's own": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
@@ -186,6 +194,11 @@ HARMLESS: dict[str, tuple[str, str]] = {
     "texts repeated less than once": ("{{ 'a' * -5 }}{{ [1] * 0 }}", "[]"),
     "nothing": ("{% for m in [] %}{{ loop.cycle() }}{% endfor %}", ""),
     "filters of a small text": ("{{ 'a' | map('map', 'map', 'map', 'upper') | list }}", "[[[['A']]]]"),
+    "an order of numbers that are hard to tell apart": (
+        "{% set big = 1e308 * 10 %}{{ ([big - big, 9007199254740993, 9007199254740992.0, 9007199254740994, 9007199254740992, true] * 99) | sort | first }}",
+        "True",
+    ),
+    "an order of lists": ("{{ {'b': 1, 'a': [2]}.items() | sort }}{{ [[1, 'b'], [1, 'a'], [0.5]] | sort }}", "[['a', [2]], ['b', 1]][[0.5], [1, 'a'], [1, 'b']]"),
     "a map with many keys": ("{% set m = {" + ",".join(f"'k{n}': 1" for n in range(3_000)) + "} %}{% for i in range(9999) %}{% if 'z' in m %}a{% endif %}{% endfor %}{{ m | length }}", "3000"),
 }  # fmt: skip
 CHATS: dict[str, tuple[str, list[dict[str, str]], bool]] = {

@@ -13,8 +13,8 @@ import pytest
 
 from tests import tiny
 
-# Work for a second or more, in steps of some 50 milliseconds, unless it is another template that is asked for.
-SLOW = "{% set s = ' a' * 2000000 %}{% for i in range(99999) %}{% set x = s.title() %}{% endfor %}"
+# Work until the time is over, or for a second at least.
+SLOW = "{% set l = [{}] * 65000 %}{% for i in range(99999) %}{% set x = l == [] %}{% endfor %}"
 TEMPLATES = [{"name": "default", "template": "{{ messages[0].content }}"}, {"name": "slow", "template": SLOW}]
 START = """
 import sys, threading

@@ -101,6 +101,11 @@ impl Message {
         self.get("role").and_then(Given::as_text).unwrap_or_default()
     }
 
+    fn is(&self, role: &str) -> bool {
+        let said = self.get("role");
+        matches!(said, Some(Given::Text(pieces)) if matches!(&pieces[..], [Piece::Text(text)] if text == role))
+    }
+
     /// Its entries as transformers hands them to a template: none without a value, reasoning under each of its names.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Given)> {
         let said = |key: &str| self.get(key).filter(|value| **value != Given::Null);
@@ -160,9 +165,14 @@ impl Chat {
 
     /// What messages say beyond role and content, where leaving it out would lose something: place and key.
     pub(super) fn extras(&self) -> impl Iterator<Item = (usize, &str)> {
+        // Answers in a row, up to a message.
+        let mut answers = 0;
         self.messages.iter().enumerate().flat_map(move |(place, message)| {
+            answers = if message.is("tool") { answers + 1 } else { 0 };
+            let row = answers;
             let said = message.0.iter().filter(|(key, value)| key != "role" && key != "content" && !value.is_empty());
-            said.map(move |(key, _)| (place, key.as_str())).filter(move |(_, key)| !self.follows_from_order(place, key))
+            let named = said.map(move |(key, _)| (place, key.as_str()));
+            named.filter(move |(_, key)| !self.follows_from_order(place, row, key))
         })
     }
 
@@ -174,10 +184,8 @@ impl Chat {
         self.variables.iter().filter(lost).map(|(name, _)| name.as_str())
     }
 
-    /// Whether a message answers a call, and says under `key` only what its place among the answers says already.
-    fn follows_from_order(&self, place: usize, key: &str) -> bool {
-        let is_answer = |message: &&Message| message.role() == "tool";
-        let answers = self.messages[..=place].iter().rev().take_while(is_answer).count();
+    /// Whether a message, the last of `answers` in a row, says under `key` only what its place among them says already.
+    fn follows_from_order(&self, place: usize, answers: usize, key: &str) -> bool {
         let calls = (place + 1).checked_sub(answers + 1).and_then(|asking| self.messages[asking].get("tool_calls"));
         let Some(Given::List(calls)) = calls else { return false };
         let Some(call) = answers.checked_sub(1).and_then(|number| calls.get(number)) else { return false };

@@ -156,7 +156,10 @@ fn guard(instruction: Instruction<'_>) -> Result<Vec<Instruction<'_>>, Error> {
         }
         I::PushLoop(_) => vec![call("loop!", 1), instruction],
         I::BuildMacro(..) => vec![call("macro!", 0), I::DiscardTop, instruction],
-        I::Enclose(_) => vec![call("enclose!", 0), I::DiscardTop, instruction],
+        // Every closure copies the names of what it keeps.
+        I::Enclose(name) => {
+            vec![I::LoadConst(Value::from(name.len())), call("enclose!", 1), I::DiscardTop, instruction]
+        }
         I::UnpackLists(_) | I::MergeKwargs(_) | I::CallFunction(_, None) | I::CallObject(None) => {
             return Err(refused("arguments cannot be unpacked with * or **"));
         }

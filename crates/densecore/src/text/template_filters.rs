@@ -9,7 +9,7 @@ use super::meter::{Meter, machinery, refused};
 use super::template_arguments::Arguments;
 use super::template_json::{self, Style};
 use super::template_numbers::{Number, arithmetic};
-use super::template_tests::{compare, perform};
+use super::template_tests::perform;
 use super::template_text::{capital, indent, is_space, replace, reversed, strip};
 use super::template_values::python_text;
 
@@ -296,16 +296,37 @@ fn keyed(meter: &Meter, value: &Value, cased: bool, attribute: Option<&str>) -> 
         .collect()
 }
 
+/// The order of numbers, of texts, and of lists by their items; what Python does not compare has some order, too.
 fn order(a: &Value, b: &Value) -> Ordering {
-    match (compare("<", a, b), compare(">", a, b)) {
-        (Ok(true), _) => Ordering::Less,
-        (_, Ok(true)) => Ordering::Greater,
-        _ => Ordering::Equal,
+    match (Number::of(a), Number::of(b)) {
+        (Some(a), Some(b)) => a.order(b),
+        _ if a.kind() != b.kind() => a.kind().to_string().cmp(&b.kind().to_string()),
+        _ if a.kind() == ValueKind::Seq => {
+            let items = |list: &Value| list.try_iter().into_iter().flatten();
+            let mut both = items(a).zip(items(b)).map(|(a, b)| order(&a, &b));
+            both.find(|order| order.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
+        }
+        _ => a.as_str().cmp(&b.as_str()),
+    }
+}
+
+/// What Python compares in order to sort: numbers, texts or lists, and nothing beside them.
+fn class(value: &Value) -> Option<&'static str> {
+    match value.kind() {
+        ValueKind::Bool | ValueKind::Number => Some("number"),
+        ValueKind::String => Some("string"),
+        ValueKind::Seq => Some("list"),
+        _ => None,
     }
 }
 
 fn sort(meter: &Meter, value: &Value, reverse: bool, cased: bool, attribute: Option<&str>) -> Result<Value, Error> {
     let mut items = keyed(meter, value, cased, attribute)?;
+    if let [(first, _), others @ ..] = &items[..]
+        && let Some((other, _)) = others.iter().find(|(key, _)| class(key).is_none() || class(key) != class(first))
+    {
+        return Err(refused(format!("there is no order between {} and {}", first.kind(), other.kind())));
+    }
     // Stable both ways, as Python's.
     items.sort_by(|(a, _), (b, _)| if reverse { order(b, a) } else { order(a, b) });
     meter.list(items.into_iter().map(|(_, item)| Ok(item)))

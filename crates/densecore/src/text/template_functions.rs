@@ -8,8 +8,12 @@ use minijinja::{Environment, Error, Value, functions};
 
 use super::meter::{ELEMENTS, Meter, refused};
 use super::template_arguments::Arguments;
+use super::template_numbers::whole;
 use super::template_time::strftime;
 use super::template_values::python_text;
+
+/// A pair of a map (bytes).
+const PAIR: u64 = 96;
 
 /// Registers them.
 pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
@@ -39,18 +43,22 @@ fn pairs(meter: &Meter, call: &str, args: &[Value]) -> Result<Value, Error> {
     match given.get(0, "")? {
         Some(map) if map.kind() == ValueKind::Map => {
             for key in map.try_iter()? {
-                meter.make(96)?;
+                meter.make(PAIR)?;
                 let item = map.get_item(&key)?;
                 pairs.push((key, item));
             }
         }
         Some(list) => {
             for pair in list.try_iter()? {
-                meter.make(96)?;
+                meter.make(PAIR)?;
                 let mut items = pair.try_iter()?;
                 let (Some(key), Some(item), None) = (items.next(), items.next(), items.next()) else {
                     return Err(refused(format!("{call} takes a map or pairs")));
                 };
+                // Others may never be equal, not even to themselves, and be looked for among all that came before.
+                if key.as_str().is_none() && whole(&key).is_none() && !key.is_none() {
+                    return Err(refused(format!("{call} takes texts and whole numbers for keys, not {}", key.kind())));
+                }
                 pairs.push((key, item));
             }
         }
@@ -59,7 +67,7 @@ fn pairs(meter: &Meter, call: &str, args: &[Value]) -> Result<Value, Error> {
     if let Some(named) = args.last().filter(|last| last.is_kwargs()) {
         let named = Kwargs::try_from(named.clone())?;
         for name in named.args() {
-            meter.make(96)?;
+            meter.make(PAIR + name.len() as u64)?;
             pairs.push((Value::from(name), named.peek::<Value>(name)?));
         }
     }

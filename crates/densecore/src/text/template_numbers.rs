@@ -1,6 +1,8 @@
 //! Numbers with Python's rules: whole numbers and floats apart, division towards minus infinity, floats written as
 //! `repr` does. Whole numbers end at 64 bits; what would go beyond is refused.
 
+use std::cmp::Ordering;
+
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
@@ -24,6 +26,18 @@ impl Number {
             ValueKind::Number => f64::try_from(value.clone()).ok().map(Self::Real),
             _ => None,
         }
+    }
+
+    /// The exact order of two numbers; what is no number comes last.
+    pub fn order(self, other: Self) -> Ordering {
+        // The nearest float, and how far the number lies from it.
+        let parts = |number: Self| match number {
+            Self::Whole(whole) => (whole as f64, i128::from(whole) - (whole as f64) as i128),
+            Self::Real(real) if real.is_nan() => (f64::NAN.copysign(1.0), 0),
+            Self::Real(real) => (real + 0.0, 0),
+        };
+        let ((a, more), (b, less)) = (parts(self), parts(other));
+        a.total_cmp(&b).then(more.cmp(&less))
     }
 
     /// As a float.

@@ -23,7 +23,7 @@ pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let m = meter.clone();
     environment.add_function("step!", move || m.step());
     let m = meter.clone();
-    environment.add_function("enclose!", move || m.make(ENCLOSED));
+    environment.add_function("enclose!", move |name: u64| m.make(ENCLOSED + name));
     let (m, macros) = (meter.clone(), AtomicU64::new(0));
     environment.add_function("macro!", move || {
         if macros.fetch_add(1, Ordering::Relaxed) >= MACROS {
