@@ -69,10 +69,14 @@ pub fn prepare(source: &str) -> Result<String, Error> {
 fn is_operator(token: &Token<'_>) -> bool {
     match token {
         Token::Ident(word) => matches!(*word, "and" | "or" | "not" | "in"),
-        Token::Plus | Token::Minus | Token::Tilde | Token::Mul | Token::Div | Token::FloorDiv | Token::Pow => true,
-        Token::Mod | Token::Eq | Token::Ne | Token::Gt | Token::Gte | Token::Lt | Token::Lte => true,
-        _ => false,
+        _ => is_sign(token),
     }
+}
+
+fn is_sign(token: &Token<'_>) -> bool {
+    use Token as T;
+    let sum = matches!(token, T::Plus | T::Minus | T::Tilde | T::Mul | T::Div | T::FloorDiv | T::Pow | T::Mod);
+    sum || matches!(token, T::Eq | T::Ne | T::Gt | T::Gte | T::Lt | T::Lte)
 }
 
 /// Compiles what [`prepare`] returned.

@@ -106,6 +106,24 @@ fn templates_follow_python() {
             "{% for x in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{{ loop.previtem }}{{ loop.changed(x // 2) }}{% endfor %}",
             "aTrueb1Truea2False",
         ),
+        (
+            "{% for m in messages if m.role == 'user' %}{{ loop.index }}/{{ loop.length }}{{ m.content }}{% endfor %}",
+            "1/1é",
+        ),
+        (
+            "{{ 1 is eq 1 }}{{ 1 is eq 2 }}{{ 1 is ne 1 }}{{ 'a' is equalto 'a' }}{{ true is sameas true }}",
+            "TrueFalseFalseTrueTrue",
+        ),
+        ("{{ ['a', 'b'] | reject('equalto', 'a') | list }}{{ ['a', 'b'] | select('==', 'a') | list }}", "['b']['a']"),
+        (
+            "{{ 'é'|tojson(true) }}{{ [1]|tojson(false, 1) }}{{ ['é']|map('tojson', ensure_ascii=true)|first }}",
+            "\"\\u00e9\"[\n 1\n]\"\\u00e9\"",
+        ),
+        (
+            "{{ ['e\u{301}\u{200d}\u{a0}\u{1f469}\u{e0001}', x] }}",
+            "['e\u{301}\\u200d\\xa0\u{1f469}\\U000e0001', Undefined]",
+        ),
+        ("{{ dict([('a', 1)]) }}{{ 3|round }}{{ 'a' in {'a': none} }}", "{'a': 1}3True"),
         ("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc"),
     ] {
         assert_eq!(
