@@ -34,7 +34,8 @@ impl Reads {
         self.0.contains(name)
     }
 
-    /// Refuses what the template does not mention.
+    /// Refuses variables and thoughts that the template does not mention. It may read other keys without naming them, by
+    /// writing whole messages.
     pub fn check(&self, chat: &Chat) -> Result<()> {
         for name in chat.named() {
             if OWN.contains(&name) {
@@ -48,21 +49,25 @@ impl Reads {
                 )));
             }
         }
-        for (place, key) in chat.extras() {
-            let known = if REASONING.contains(&key) {
-                REASONING.iter().any(|name| self.mentions(name))
-            } else {
-                self.mentions(key)
-            };
-            if !known {
-                return Err(unused(chat, place, key));
-            }
+        let thinks = REASONING.iter().any(|name| self.mentions(name));
+        match chat.extras().find(|(_, key)| !thinks && REASONING.contains(key)) {
+            Some((place, key)) => Err(unused(chat, place, key)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What went wrong, said of the first key that the template does not mention if there is one: then it was made for
+    /// other messages.
+    pub fn explain(&self, chat: &Chat, error: Error) -> Error {
+        let strange = chat.extras().find(|(_, key)| !REASONING.contains(key) && !self.mentions(key));
+        match (strange, &error) {
+            (Some((place, key)), Error::Template(_)) => unused(chat, place, key),
+            _ => error,
+        }
     }
 }
 
-/// Roles and keys that a template mentions and may yet not read where they stand. What was thought before earlier answers
+/// Roles and keys that a template may not read where they stand. What was thought before earlier answers
 /// is left out by many templates on purpose.
 pub fn doubtful(chat: &Chat) -> Vec<(usize, String, &str)> {
     let mut found: Vec<(usize, String, &str)> = Vec::new();

@@ -197,7 +197,7 @@ impl ChatTemplate {
             });
         }
         let started = Instant::now();
-        let rendered = self.text(view, started, cancel)?;
+        let rendered = self.text(view, started, cancel).map_err(|error| self.reads.explain(chat, error))?;
         if rendered.len() > self.output {
             return Err(Error::Template(format!(
                 "it writes {} bytes, over the cap of {}; shorten the chat, or give the prompt as text instead",
@@ -206,7 +206,7 @@ impl ChatTemplate {
             )));
         }
         for (place, role, key) in reads::doubtful(chat) {
-            // Mentioned, but without any effect on this chat: it would be dropped.
+            // Without any effect on this chat: it would be dropped.
             let other = view.without(chat, &role, key);
             match self.text(&other, started, cancel) {
                 Ok(text) if text == rendered => return Err(reads::unused(chat, place, key)),
