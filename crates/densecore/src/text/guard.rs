@@ -5,8 +5,6 @@
 //! is given and what it would make before it begins (`meter`). Their names are no identifiers, so that a template can
 //! neither call nor replace them. What has no rewritten form is refused when the model is loaded.
 
-use std::fmt::Write;
-
 use minijinja::machinery::{CodeGenerator, Instruction, Instructions, Token, WhitespaceConfig, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
@@ -16,26 +14,42 @@ use super::meter::refused;
 
 /// Lexical tokens of a template; the longest known have some 5,000. Bounds the depth of expressions.
 const TOKENS: usize = 16_384;
-/// Operators in one expression; the longest known have some 30. The compiler works out constants once for every operator
-/// above them, which takes as long as the square of this, times the longest constant.
+/// Operators in one expression; the longest known have some 30. For each of them the compiler looks through all below it for
+/// constants to work out, and finds `[]`, `{}`, `true` and the like.
 const OPERATORS: usize = 256;
-/// A factor of 1 that the compiler does not know, see [`prepare`].
-pub const ONE: &str = "__one";
 
 /// How the templates are read: as transformers sets jinja2 up.
 fn white_space() -> WhitespaceConfig {
     WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true }
 }
 
-/// Counts the tokens and keeps the compiler from multiplying constants, which it would do at any size, and from dividing
-/// them, which it does otherwise than Python: every `*`, `//` and `%` gets a factor of 1 that is only known when the
-/// template runs. The statement `generation`, by which transformers finds
-/// what an assistant said, becomes the block it is without that.
-pub fn prepare(source: &str) -> Result<String, Error> {
-    let mut prepared = String::with_capacity(source.len());
-    let mut copied = 0;
-    let mut opened = false;
-    let mut operators = 0;
+/// A source as it is compiled: every constant in it is a variable, whose value stands here.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    source: String,
+    /// What those variables begin with: nothing else in the source holds it.
+    prefix: String,
+    constants: Vec<Value>,
+}
+
+impl Prepared {
+    /// The constant behind the name of a variable.
+    fn constant(&self, name: &str) -> Option<&Value> {
+        self.constants.get(name.strip_prefix(&self.prefix)?.parse::<usize>().ok()?)
+    }
+}
+
+/// Counts tokens and operators, and takes constants out, so that the compiler works out nothing: it would do so at any
+/// size, and otherwise than Python does. The statement `generation`, by which transformers finds what an assistant said,
+/// becomes the block it is without that.
+pub fn prepare(source: &str) -> Result<Prepared, Error> {
+    let mut prefix = String::from("__constant");
+    while source.contains(&prefix) {
+        prefix.push('_');
+    }
+    let mut prepared = Prepared { source: String::with_capacity(source.len()), prefix, constants: Vec::new() };
+    let (mut copied, mut operators) = (0, 0);
+    let mut before = None;
     for (count, token) in tokenize(source, false, SyntaxConfig, white_space()).enumerate() {
         let (token, span) = token?;
         if count >= TOKENS {
@@ -47,23 +61,48 @@ pub fn prepare(source: &str) -> Result<String, Error> {
             return Err(refused(format!("an expression of the template has over {OPERATORS} operators")));
         }
         let (start, end) = (span.start_offset as usize, span.end_offset as usize);
-        match token {
-            Token::Mul | Token::FloorDiv | Token::Mod => {
-                prepared.push_str(&source[copied..start]);
-                let _ = write!(prepared, "* {ONE} ");
-                copied = start;
-            }
-            Token::Ident(word @ ("generation" | "endgeneration")) if opened => {
-                prepared.push_str(&source[copied..start]);
-                prepared.push_str(if word == "generation" { "with" } else { "endwith" });
-                copied = end;
-            }
-            _ => {}
+        let word = match (&token, &before) {
+            (Token::Ident("generation"), Some(Token::BlockStart)) => Some("with".to_owned()),
+            (Token::Ident("endgeneration"), Some(Token::BlockStart)) => Some("endwith".to_owned()),
+            // `list.0` and `map.key`.
+            (_, Some(Token::Dot)) => None,
+            _ => constant(&token).map(|value| prepared.take_out(value, before.as_ref())),
+        };
+        if let Some(word) = word {
+            prepared.source.push_str(&source[copied..start]);
+            prepared.source.push_str(&word);
+            // Lines keep their numbers.
+            prepared.source.extend(source[start..end].matches('\n'));
+            copied = end;
         }
-        opened = matches!(token, Token::BlockStart);
+        before = Some(token);
     }
-    prepared.push_str(&source[copied..]);
+    prepared.source.push_str(&source[copied..]);
     Ok(prepared)
+}
+
+impl Prepared {
+    /// The name for a constant. Texts that follow one another are one text.
+    fn take_out(&mut self, value: Value, before: Option<&Token<'_>>) -> String {
+        let follows = matches!(before, Some(Token::Str(_) | Token::String(_)));
+        if let (true, Some(last), Some(text)) = (follows, self.constants.last_mut(), value.as_str()) {
+            *last = Value::from([last.as_str().unwrap_or_default(), text].concat());
+            return " ".into();
+        }
+        self.constants.push(value);
+        format!("{}{}", self.prefix, self.constants.len() - 1)
+    }
+}
+
+fn constant(token: &Token<'_>) -> Option<Value> {
+    Some(match token {
+        Token::Str(text) => Value::from(*text),
+        Token::String(text) => Value::from(&**text),
+        Token::Int(number) => Value::from(*number),
+        Token::Int128(number) => Value::from(**number),
+        Token::Float(number) => Value::from(*number),
+        _ => return None,
+    })
 }
 
 fn is_operator(token: &Token<'_>) -> bool {
@@ -80,9 +119,10 @@ fn is_sign(token: &Token<'_>) -> bool {
 }
 
 /// Compiles what [`prepare`] returned.
-pub fn compile(prepared: &str) -> Result<Instructions<'_>, Error> {
-    let tree = parse(prepared, "chat template", SyntaxConfig, white_space())?;
-    let mut generator = CodeGenerator::new("chat template", prepared);
+pub fn compile(prepared: &Prepared) -> Result<Instructions<'_>, Error> {
+    let source = prepared.source.as_str();
+    let tree = parse(source, "chat template", SyntaxConfig, white_space())?;
+    let mut generator = CodeGenerator::new("chat template", source);
     generator.compile_stmt(&tree);
     let (plain, blocks) = generator.finish();
     if !blocks.is_empty() {
@@ -95,12 +135,20 @@ pub fn compile(prepared: &str) -> Result<Instructions<'_>, Error> {
     while let Some(instruction) = plain.get(at) {
         moved.push(guarded.len() as u32);
         let line = plain.get_line(at).unwrap_or(1) as u16;
-        let safe = guard(instruction.clone()).map_err(|error| refused(format!("line {line}: {error}")))?;
+        let safe = match instruction {
+            Instruction::Lookup(name) => {
+                prepared.constant(name).map(|value| vec![Instruction::LoadConst(value.clone())])
+            }
+            Instruction::Enclose(name) => prepared.constant(name).map(|_| Vec::new()),
+            _ => None,
+        };
+        let safe = safe.map_or_else(|| guard(instruction.clone()), Ok);
+        let safe = safe.map_err(|error| refused(format!("line {line}: {error}")))?;
         guarded.extend(safe.into_iter().map(|instruction| (instruction, line)));
         at += 1;
     }
     moved.push(guarded.len() as u32);
-    let mut result = Instructions::new("chat template", prepared);
+    let mut result = Instructions::new("chat template", source);
     for (mut instruction, line) in guarded {
         if let Instruction::Iterate(to)
         | Instruction::Jump(to)

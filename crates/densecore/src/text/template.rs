@@ -11,7 +11,7 @@ use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use super::chat::{Chat, Ending, Message, Piece};
-use super::guard::{compile, prepare};
+use super::guard::{Prepared, compile, prepare};
 use super::meter::Meter;
 use super::reads::{self, Reads};
 use super::sentinel::Marks;
@@ -51,8 +51,7 @@ pub enum Encoded {
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,
-    /// The source as it is compiled.
-    prepared: String,
+    prepared: Prepared,
     reads: Reads,
     bos: Option<String>,
     eos: Option<String>,

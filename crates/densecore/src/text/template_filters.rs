@@ -252,12 +252,19 @@ fn map(meter: &Meter, value: &Value, given: &Arguments<'_>, args: &[Value]) -> R
         }));
     }
     let name = given.needed(0, "a filter")?;
+    if !value.is_true() {
+        return meter.list(std::iter::empty());
+    }
     let rest = args.get(1..).unwrap_or_default();
     meter.within(|| meter.list(value.try_iter()?.map(|item| filter(meter, &name, &item, rest))))
 }
 
 /// Items that pass a test, or that do not.
 fn pick(meter: &Meter, value: &Value, attribute: Option<&str>, test: &[Value], wanted: bool) -> Result<Value, Error> {
+    // As in Jinja, nothing is picked of what is false: a list of tools that is none, say.
+    if !value.is_true() {
+        return meter.list(std::iter::empty());
+    }
     let test = match test.split_first() {
         None => None,
         Some((name, rest)) => {

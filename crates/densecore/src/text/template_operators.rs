@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value};
 
-use super::guard::ONE;
 use super::meter::{ELEMENTS, Meter, machinery, refused};
 use super::template_numbers::{arithmetic, negative, whole};
 use super::template_values::{python_text, slice};
@@ -19,7 +18,6 @@ const ENCLOSED: u64 = 96;
 
 /// Registers the functions that guarded instructions call.
 pub fn install(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
-    environment.add_global(ONE, Value::from(1));
     let m = meter.clone();
     environment.add_function("step!", move || m.step());
     let m = meter.clone();

@@ -38,7 +38,7 @@ fn alone(name: &str, value: &Value) -> Result<bool, Error> {
             matches!(kind, ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
         }
         // In Python a string and a mapping are sequences to this test too.
-        "sequence" => matches!(kind, ValueKind::Seq | ValueKind::Map | ValueKind::String),
+        "sequence" => matches!(kind, ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined),
         "callable" => kind == ValueKind::Plain,
         "upper" | "lower" => {
             let text = value.as_str().unwrap_or_default();

@@ -124,8 +124,11 @@ pub fn slice(value: &Value, start: &Value, stop: &Value, step: &Value, meter: &M
         let chars: Vec<char> = text.chars().collect();
         return meter.text(steps(chars.len(), start, stop, step).map(|at| chars[at]).collect::<String>());
     }
-    if value.kind() != ValueKind::Seq {
-        return Err(refused(format!("a {} has no slices", value.kind())));
+    match value.kind() {
+        ValueKind::Seq => {}
+        ValueKind::Undefined => return Err(refused("a value that is undefined has no slices")),
+        // As in Jinja, where what has no such item is undefined.
+        _ => return Ok(Value::UNDEFINED),
     }
     let items: Vec<Value> = value.try_iter()?.collect();
     meter.list(steps(items.len(), start, stop, step).map(|at| Ok(items[at].clone())))

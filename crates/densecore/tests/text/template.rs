@@ -124,6 +124,19 @@ fn templates_follow_python() {
             "['e\u{301}\\u200d\\xa0\u{1f469}\\U000e0001', Undefined]",
         ),
         ("{{ dict([('a', 1)]) }}{{ 3|round }}{{ 'a' in {'a': none} }}", "{'a': 1}3True"),
+        // Nothing is worked out before it runs, where other rules would hold; texts in a row are one text.
+        (
+            "{{ '' and 'x' }}{{ [''] ~ true }}{{ 4 / 2 }}{{ 'a' 'b'\n 'c' ~ 1.0 }}{{ [[1, 2], 3].0[1] }}{{ -2 ** 2 }}",
+            "['']True2.0abc1.024",
+        ),
+        (
+            "{{ __constant0 is defined }}{% macro f(a='x', b=2) %}{{ a ~ b ~ 'y' }}{% endmacro %}{{ f() }}{{ f(b='z') }}",
+            "Falsex2yxzy",
+        ),
+        (
+            "{{ none|map('upper')|list }}{{ false|select|list }}{{ {}[1:] is defined }}{{ x is sequence }}",
+            "[][]FalseTrue",
+        ),
         ("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc"),
     ] {
         assert_eq!(
