@@ -20,6 +20,7 @@ mod template_json;
 mod template_methods;
 mod template_numbers;
 mod template_operators;
+mod template_order;
 mod template_run;
 mod template_tests;
 mod template_text;
