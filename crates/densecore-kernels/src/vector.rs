@@ -117,7 +117,7 @@ fn silu_body(x: &mut [f32]) {
 }
 
 /// Twice the root of 2 / pi, and the weight of the cube, of GELU's approximation by a hyperbolic tangent.
-pub(crate) const GELU: (f32, f32) = (1.595_769_1, 0.044_715);
+pub(crate) const GELU: (f32, f32) = (1.595_769, 0.044_715);
 
 /// GELU by a hyperbolic tangent, x / (1 + e^-z) with z = 2 sqrt(2 / pi) (x + 0.044715 x^3): the one models are trained with.
 #[inline(always)]

@@ -1,5 +1,7 @@
 //! How a family of models computes, as data: which norms, in which order, with which activation and biases.
 
+use super::role::Part;
+
 /// What a family computes. What its files may set otherwise (numbers, rotary scaling, windows) is in
 /// [`super::ModelConfig`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,8 +12,8 @@ pub struct Blueprint {
     pub residual: Residual,
     /// The perceptron.
     pub mlp: Mlp,
-    /// Which products have biases.
-    pub biases: Biases,
+    /// Parts whose products have biases.
+    pub biases: &'static [Part],
     /// Every query and key head is normed before rotation.
     pub head_norms: bool,
     /// Embeddings are multiplied by the root of the width.
@@ -84,19 +86,6 @@ impl Mlp {
     }
 }
 
-/// Products that have biases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Biases {
-    /// Queries, keys and values.
-    pub qkv: bool,
-    /// Attention's output.
-    pub out: bool,
-    /// Both ends of the MLP.
-    pub mlp: bool,
-    /// The head.
-    pub head: bool,
-}
-
 /// Which components of a head rotate together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pairs {
@@ -112,7 +101,7 @@ impl Blueprint {
         norm: Norm::Rms,
         residual: Residual::Sequential,
         mlp: Mlp::Gated(Activation::Silu),
-        biases: Biases { qkv: false, out: false, mlp: false, head: false },
+        biases: &[],
         head_norms: false,
         scaled_embedding: false,
         gguf_pairs: Pairs::Halves,

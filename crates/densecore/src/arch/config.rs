@@ -192,7 +192,7 @@ impl ModelConfig {
                 rotary.dims, self.head_dim
             )));
         }
-        let sound = |factor: f32| factor >= 1.0 && factor <= 1e4;
+        let sound = |factor: f32| (1.0..=1e4).contains(&factor);
         let right = match &rotary.scaling {
             Scaling::None => true,
             Scaling::Linear { factor } => sound(*factor),
@@ -227,23 +227,23 @@ impl ModelConfig {
                 list.push((role.bias(), vec![d]));
             }
         };
-        let product = |list: &mut Vec<_>, role: Role, rows: usize, cols: usize, biased: bool| {
+        let product = |list: &mut Vec<_>, role: Role, rows: usize, cols: usize| {
             list.push((role, vec![rows, cols]));
-            if biased {
+            if plan.biases.contains(&role.part) {
                 list.push((role.bias(), vec![rows]));
             }
         };
         norm(&mut list, Part::OutputNorm.into());
         if !self.tied {
-            product(&mut list, Part::Head.into(), self.vocab, d, plan.biases.head);
+            product(&mut list, Part::Head.into(), self.vocab, d);
         }
         for l in 0..self.layers {
             let role = |part| Role::new(part, l);
             norm(&mut list, role(Part::AttnNorm));
-            product(&mut list, role(Part::Q), q, d, plan.biases.qkv);
-            product(&mut list, role(Part::K), kv, d, plan.biases.qkv);
-            product(&mut list, role(Part::V), kv, d, plan.biases.qkv);
-            product(&mut list, role(Part::O), d, q, plan.biases.out);
+            product(&mut list, role(Part::Q), q, d);
+            product(&mut list, role(Part::K), kv, d);
+            product(&mut list, role(Part::V), kv, d);
+            product(&mut list, role(Part::O), d, q);
             if plan.head_norms {
                 list.extend([Part::QNorm, Part::KNorm].map(|part| (role(part), vec![self.head_dim])));
             }
@@ -255,10 +255,10 @@ impl ModelConfig {
                 norm(&mut list, role(Part::AfterMlp));
             }
             if plan.mlp.is_gated() {
-                product(&mut list, role(Part::Gate), mlp, d, false);
+                product(&mut list, role(Part::Gate), mlp, d);
             }
-            product(&mut list, role(Part::Up), mlp, d, plan.biases.mlp);
-            product(&mut list, role(Part::Down), d, mlp, plan.biases.mlp);
+            product(&mut list, role(Part::Up), mlp, d);
+            product(&mut list, role(Part::Down), d, mlp);
         }
         list
     }

@@ -1,6 +1,6 @@
 //! Phi-2: LayerNorm, attention and a plain MLP side by side, biases everywhere, and a part of each head that rotates.
 
-use super::blueprint::{Activation, Biases, Blueprint, Mlp, Norm, Residual};
+use super::blueprint::{Activation, Blueprint, Mlp, Norm, Residual};
 use super::role::{FileKind, Part};
 use super::{Family, Settings};
 
@@ -12,7 +12,7 @@ pub(super) static FAMILY: Family = Family {
         norm: Norm::Layer,
         residual: Residual::Parallel,
         mlp: Mlp::Plain(Activation::Gelu),
-        biases: Biases { qkv: true, out: true, mlp: true, head: true },
+        biases: &[Part::Q, Part::K, Part::V, Part::O, Part::Up, Part::Down, Part::Head],
         ..Blueprint::USUAL
     },
     gguf: Some(&[]),

@@ -1,13 +1,14 @@
 //! Qwen2 and Qwen2.5: biases on queries, keys and values.
 
-use super::blueprint::{Biases, Blueprint};
+use super::blueprint::Blueprint;
+use super::role::Part;
 use super::{Family, Settings};
 
 pub(super) static FAMILY: Family = Family {
     name: "qwen2",
     class: "Qwen2ForCausalLM",
     title: "Qwen2 and Qwen2.5",
-    blueprint: Blueprint { biases: Biases { qkv: true, out: false, mlp: false, head: false }, ..Blueprint::USUAL },
+    blueprint: Blueprint { biases: &[Part::Q, Part::K, Part::V], ..Blueprint::USUAL },
     gguf: Some(&[]),
     folder: &[],
     joined: &[],

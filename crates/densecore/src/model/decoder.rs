@@ -56,10 +56,7 @@ impl Decoder {
         };
         // The head is the largest tensor: dense ones, packed here, begin while the least is resident.
         let part = if config.tied { Part::Embedding } else { Part::Head };
-        let head = Head {
-            norm: loader.norm(Part::OutputNorm.into())?,
-            output: loader.product(part.into(), !config.tied && config.blueprint().biases.head)?,
-        };
+        let head = Head { norm: loader.norm(Part::OutputNorm.into())?, output: loader.product(part.into())? };
         let layers = (0..config.layers).map(|l| loader.layer(l)).collect::<Result<Vec<_>>>()?;
         Ok(Self { embedding: Embedding::new(weights, &config), ropes, layers, head, pool, config })
     }
@@ -171,8 +168,9 @@ impl Loader<'_> {
     }
 
     /// A matrix and, if it has one, its bias.
-    fn product(&self, role: Role, biased: bool) -> Result<Biased> {
-        let bias = if biased { Some(self.vector(role.bias())?) } else { None };
+    fn product(&self, role: Role) -> Result<Biased> {
+        let bias =
+            if self.config.blueprint().biases.contains(&role.part) { Some(self.vector(role.bias())?) } else { None };
         Ok(Biased { matrix: self.matrix(role)?, bias })
     }
 
@@ -180,7 +178,9 @@ impl Loader<'_> {
         let kind = self.config.blueprint().norm;
         let mut weight = self.vector(role)?;
         if kind == Kind::RmsLessOne && self.weights.kind() == FileKind::Folder {
-            weight.iter_mut().for_each(|w| *w += 1.0);
+            for w in &mut weight {
+                *w += 1.0;
+            }
         }
         let of_heads = matches!(role.part, Part::QNorm | Part::KNorm);
         let bias = if kind == Kind::Layer && !of_heads { Some(self.vector(role.bias())?) } else { None };
@@ -199,10 +199,10 @@ impl Loader<'_> {
         Ok(Layer {
             attention_norm: self.norm(role(Part::AttnNorm))?,
             attention: Attention {
-                q: self.product(role(Part::Q), plan.biases.qkv)?,
-                k: self.product(role(Part::K), plan.biases.qkv)?,
-                v: self.product(role(Part::V), plan.biases.qkv)?,
-                o: self.product(role(Part::O), plan.biases.out)?,
+                q: self.product(role(Part::Q))?,
+                k: self.product(role(Part::K))?,
+                v: self.product(role(Part::V))?,
+                o: self.product(role(Part::O))?,
                 head_norms,
                 rope: Arc::clone(rope.ok_or_else(|| Error::Internal("a model without a rotation".into()))?),
                 heads: Heads {
@@ -217,9 +217,9 @@ impl Loader<'_> {
             after_attention: norm_if(sandwich, Part::AfterAttn)?,
             mlp_norm: norm_if(plan.residual != Residual::Parallel, Part::MlpNorm)?,
             mlp: Mlp {
-                gate: if plan.mlp.is_gated() { Some(self.product(role(Part::Gate), false)?) } else { None },
-                up: self.product(role(Part::Up), plan.biases.mlp)?,
-                down: self.product(role(Part::Down), plan.biases.mlp)?,
+                gate: if plan.mlp.is_gated() { Some(self.product(role(Part::Gate))?) } else { None },
+                up: self.product(role(Part::Up))?,
+                down: self.product(role(Part::Down))?,
                 activation: plan.mlp.activation(),
             },
             after_mlp: norm_if(sandwich, Part::AfterMlp)?,

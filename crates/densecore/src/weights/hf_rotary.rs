@@ -144,7 +144,7 @@ fn scaling_of(fields: &Fields<'_>, place: &Place<'_>) -> Result<Scaling> {
         }
         other => return Err(refuse(format!("{key}.rope_type = {:?}", brief(other)))),
     };
-    for (name, value) in map.iter() {
+    for (name, value) in *map {
         match name.as_str() {
             "rope_theta" | "rope_type" | "type" | "original_max_position_embeddings" | "partial_rotary_factor" => {}
             "factor" | "attention_factor" if matches!(value.as_f64(), Some(1.0)) => {}

@@ -27,7 +27,7 @@ pub struct TensorView<'a> {
     pub data: &'a [u8],
 }
 
-impl<'a> TensorView<'a> {
+impl TensorView<'_> {
     /// Rows `from..from + count` of its first dimension, which must have `all` of them.
     fn rows(&self, from: usize, count: usize, all: usize) -> Option<Self> {
         let (first, inner) = self.shape.split_first()?;

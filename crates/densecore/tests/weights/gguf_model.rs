@@ -40,13 +40,6 @@ fn gguf_features_that_would_be_ignored_are_refused() {
     file.tensors.f32("rope_freqs.weight", &[2]);
     file.set("llama.rope.scaling.type", Meta::Str("yarn".into()));
     refused(load_gguf(file.bytes()), "unsupported", &["RoPE scaling", "rope_freqs"]);
-    // Divisors of zero.
-    let mut file = Gguf::model("llama");
-    file.tensors.f32("rope_freqs.weight", &[2]);
-    if let Some(tensor) = file.tensors.0.last_mut() {
-        tensor.data.fill(0);
-    }
-    refused(load_gguf(file.bytes()), "format", &["makes no sense"]);
     let mut file = Gguf::model("llama");
     file.tensors.f32("blk.0.attn_q.bias", &[8]);
     refused(load_gguf(file.bytes()), "unsupported", &["blk.0.attn_q.bias"]);
@@ -56,7 +49,9 @@ fn gguf_features_that_would_be_ignored_are_refused() {
 fn gguf_scaling_is_read() {
     let with = |list: &[(&str, Meta)]| {
         let mut file = Gguf::model("llama");
-        list.iter().for_each(|(key, meta)| file.set(key, meta.clone()));
+        for (key, meta) in list {
+            file.set(key, meta.clone());
+        }
         load_gguf(file.bytes()).unwrap().rotary
     };
     let named = |name: &str| ("llama.rope.scaling.type", Meta::Str(name.into()));
