@@ -81,6 +81,7 @@ def test_the_catalogue_is_what_the_project_promises() -> None:
     assert set(CATALOGUE) == {
         "qwen2-0.5b", "qwen2-0.5b-instruct", "qwen2.5-0.5b-instruct", "qwen2.5-1.5b-instruct", "qwen3-0.6b",
         "qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct", "deepseek-r1-distill-qwen-1.5b", "deepseek-r1-distill-qwen-7b",
+        "phi-2", "mistral-7b-instruct-v0.3", "gemma-3-1b-it",
     }  # fmt: skip
     coder, smol = CATALOGUE["qwen2.5-coder-1.5b-instruct"], CATALOGUE["smollm2-135m-instruct"]
     assert coder.pypi is not None

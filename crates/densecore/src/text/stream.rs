@@ -9,11 +9,14 @@ pub struct TokenStream {
     keep_special: bool,
     /// The beginning of a character whose end has not come yet: 3 bytes at most.
     pending: Vec<u8>,
+    /// The next byte is the first, and not kept if it is a space.
+    strips: bool,
 }
 
 impl TokenStream {
     pub(super) fn new(tokenizer: Tokenizer, keep_special: bool) -> Self {
-        Self { tokenizer, keep_special, pending: Vec::new() }
+        let strips = tokenizer.strips();
+        Self { tokenizer, keep_special, pending: Vec::new(), strips }
     }
 
     /// Takes one id and returns the text that is complete with it; an id outside the vocabulary stands for nothing.
@@ -21,7 +24,12 @@ impl TokenStream {
         if !self.keep_special && self.tokenizer.is_special(id) {
             return String::new();
         }
-        self.pending.extend_from_slice(self.tokenizer.token_bytes(id).unwrap_or_default());
+        let mut bytes = self.tokenizer.token_bytes(id).unwrap_or_default();
+        if self.strips && !bytes.is_empty() {
+            self.strips = false;
+            bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
+        }
+        self.pending.extend_from_slice(bytes);
         let mut text = String::new();
         let used = drain_complete(&self.pending, &mut text);
         self.pending.drain(..used);

@@ -35,6 +35,18 @@ impl Kind {
     }
 }
 
+/// How files spell the bytes of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// Each byte as one visible character.
+    Bytes,
+    /// As text, a space as U+2581; what no token spells is written in tokens of one byte.
+    Spaces,
+}
+
+/// The character that stands for a space.
+pub const SPACE: char = '\u{2581}';
+
 /// Many byte strings in one allocation.
 #[derive(Debug, Default)]
 struct Strings {
@@ -77,7 +89,7 @@ pub struct Table {
 
 impl Table {
     /// Builds the table; `tokens` gives spelling and kind by id.
-    pub fn new<'a>(tokens: impl ExactSizeIterator<Item = (&'a str, Kind)>) -> Result<Self> {
+    pub fn new<'a>(tokens: impl ExactSizeIterator<Item = (&'a str, Kind)>, spelling: Spelling) -> Result<Self> {
         let count = tokens.len();
         let mut table = Self {
             spelled: Strings::default(),
@@ -92,17 +104,19 @@ impl Table {
         table.spelled.data.reserve(count * 8);
         table.bytes.data.reserve(count * 8);
         for (id, (spelled, kind)) in tokens.enumerate() {
-            table.push(id as u32, spelled, kind)?;
+            table.push(id as u32, spelled, kind, spelling)?;
         }
         Ok(table)
     }
 
-    fn push(&mut self, id: u32, spelled: &str, kind: Kind) -> Result<()> {
+    fn push(&mut self, id: u32, spelled: &str, kind: Kind, spelling: Spelling) -> Result<()> {
         if self.spelled.data.len() + spelled.len() > u32::MAX as usize {
             return Err(Error::Tokenizer("the vocabulary is over 4 GiB of text".into()));
         }
         self.spelled.push(spelled.as_bytes());
-        if kind == Kind::Normal {
+        if spelling == Spelling::Spaces && matches!(kind, Kind::Normal | Kind::UserDefined) {
+            self.bytes.data.extend_from_slice(spelled.replace(SPACE, " ").as_bytes());
+        } else if kind == Kind::Normal {
             unspell_into(spelled, &mut self.bytes.data);
         } else if let (Kind::Byte, Some(byte)) = (kind, byte_of_spelling(spelled)) {
             self.bytes.data.push(byte);
@@ -179,7 +193,7 @@ impl Table {
 }
 
 /// `<0x1F>` to 0x1F.
-fn byte_of_spelling(spelled: &str) -> Option<u8> {
+pub(super) fn byte_of_spelling(spelled: &str) -> Option<u8> {
     u8::from_str_radix(spelled.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
 }
 

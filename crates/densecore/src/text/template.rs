@@ -142,9 +142,13 @@ impl ChatTemplate {
         let mut ids = Vec::new();
         // Text on both sides of a literal is encoded together with it, as one text.
         let mut text = String::new();
-        let flush = |text: &mut String, ids: &mut Vec<u32>| -> Result<()> {
-            ids.extend(tokenizer.encode(text, Special::AsText)?);
-            text.clear();
+        // Some vocabularies mark the first text of a prompt.
+        let mut is_first = true;
+        let flush = |text: &mut String, ids: &mut Vec<u32>, is_first: &mut bool| -> Result<()> {
+            if !text.is_empty() {
+                ids.extend(tokenizer.encode_part(text, Special::AsText, std::mem::take(is_first))?);
+                text.clear();
+            }
             Ok(())
         };
         for part in self.parts(tokenizer, chat, cancel)? {
@@ -156,7 +160,8 @@ impl ChatTemplate {
                         Part::Text(part) => text.push_str(part),
                         Part::Token(id) => {
                             if result.is_ok() {
-                                result = flush(&mut text, &mut ids);
+                                result = flush(&mut text, &mut ids, &mut is_first);
+                                is_first = false;
                             }
                             ids.push(id);
                         }
@@ -164,7 +169,7 @@ impl ChatTemplate {
                     result?;
                 }
                 Rendered::Slot(slot) => {
-                    flush(&mut text, &mut ids)?;
+                    flush(&mut text, &mut ids, &mut is_first)?;
                     if !ids.is_empty() {
                         encoded.push(Encoded::Ids(std::mem::take(&mut ids)));
                     }
@@ -172,7 +177,7 @@ impl ChatTemplate {
                 }
             }
         }
-        flush(&mut text, &mut ids)?;
+        flush(&mut text, &mut ids, &mut is_first)?;
         if !ids.is_empty() {
             encoded.push(Encoded::Ids(ids));
         }

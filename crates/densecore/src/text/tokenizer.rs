@@ -8,7 +8,7 @@ use super::json::JsonEncoder;
 use super::pretokenizer::PreTokenizer;
 use super::special::{Part, Specials};
 use super::stream::TokenStream;
-use super::table::{Kind, Table};
+use super::table::{Kind, Spelling, Table};
 use super::vocabulary::{ENDS, MARKERS, Vocabulary};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -64,7 +64,7 @@ impl Tokenizer {
         }
         let kind = |id: usize| vocabulary.kinds.get(id).map_or(Kind::Normal, |number| Kind::from_gguf(*number));
         let tokens = vocabulary.tokens.iter().enumerate().map(|(id, spelled)| (*spelled, kind(id)));
-        let mut table = Table::new(tokens)?;
+        let mut table = Table::new(tokens, Spelling::Bytes)?;
         let merges = Box::new(Merges::new(&table, vocabulary.merges.iter().copied())?);
         for name in ENDS.iter().chain(MARKERS) {
             // Only added tokens: `</s>` is HTML, and plain text, to some vocabularies.
@@ -137,6 +137,11 @@ impl Tokenizer {
 
     /// The ids of a text, without a begin token.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>> {
+        self.encode_part(text, special, true)
+    }
+
+    /// The same for a text that may stand behind others of its prompt: some vocabularies mark the first one.
+    pub(super) fn encode_part(&self, text: &str, special: Special, is_first: bool) -> Result<Vec<u32>> {
         let inner = &*self.0;
         if text.len() > inner.longest {
             return Err(Error::Limit {
@@ -153,16 +158,19 @@ impl Tokenizer {
         // English takes 4 to 5 bytes a token.
         let mut ids = Vec::with_capacity(text.len() / 4 + 4);
         let mut scratch = Scratch::default();
-        let mut failed = None;
+        let (mut failed, mut is_first) = (None, is_first);
         specials.split(text, |part| match (part, &inner.encoder) {
-            (Part::Token(id), _) => ids.push(id),
+            (Part::Token(id), _) => {
+                ids.push(id);
+                is_first = false;
+            }
             (Part::Text(text), Encoder::Merges { merges, pre }) => {
                 pre.split(text, |word| {
                     merges.encode(&inner.table, word, pre.whole_words, &mut scratch, &mut ids);
                 });
             }
             (Part::Text(text), Encoder::Json(encoder)) => {
-                if let Err(error) = encoder.encode(text, &mut ids) {
+                if let Err(error) = encoder.encode(text, is_first, &mut ids) {
                     failed.get_or_insert(error);
                 }
             }
@@ -184,7 +192,13 @@ impl Tokenizer {
                 bytes.extend_from_slice(token);
             }
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let text = if self.strips() { bytes.strip_prefix(b" ").unwrap_or(&bytes) } else { &bytes };
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Whether a decoded text loses the space it begins with: some vocabularies put one before every text.
+    pub(super) fn strips(&self) -> bool {
+        matches!(&self.0.encoder, Encoder::Json(encoder) if encoder.strips())
     }
 
     /// The bytes an id stands for; special tokens stand for their names.
