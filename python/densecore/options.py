@@ -29,6 +29,8 @@ class GenerateOptions(TypedDict, total=False):
     """Draw from the fewest tokens that together reach this probability; 1."""
     min_p: float
     """Draw from tokens at least this fraction as likely as the likeliest; 0."""
+    typical_p: float
+    """Of these, draw from the tokens of the most expected surprise that together reach this probability; 1."""
     repetition_penalty: float
     """Divides positive and multiplies negative logits of tokens that the prompt or the answer holds; 1, the default, for none."""
     presence_penalty: float
@@ -90,6 +92,7 @@ READERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "top_k": ("top_k", whole),
     "top_p": ("top_p", number),
     "min_p": ("min_p", number),
+    "typical_p": ("typical_p", number),
     "repetition_penalty": ("repetition_penalty", number),
     "presence_penalty": ("presence_penalty", number),
     "frequency_penalty": ("frequency_penalty", number),

@@ -33,6 +33,29 @@ def test_draws_follow_the_full_softmax(small: Pair, temperature: float) -> None:
     assert chi < 130, f"chi-square {chi:.1f}"
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 40}, {"min_p": 0.02, "top_p": 0.9}])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_typical_tokens_are_those_of_transformers(small: Pair, share: float, options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch", reason="the reference is the extra `dev`")
+    from transformers.generation import logits_process as theirs
+
+    prompt, temperature, draws = some_ids(small), 1.2, 3000
+    scores = torch.from_numpy(np.asarray(small.ours.logits(prompt))[-1:].astype(np.float64) / temperature)
+    chain = [theirs.TopKLogitsWarper(options["top_k"])] if "top_k" in options else []
+    chain += [theirs.MinPLogitsWarper(options["min_p"])] if "min_p" in options else []
+    chain += [theirs.TopPLogitsWarper(options["top_p"])] if "top_p" in options else []
+    for warper in [*chain, theirs.TypicalLogitsWarper(mass=share)]:
+        scores = warper(None, scores)
+    chances = torch.softmax(scores[0], dim=-1).numpy()
+    asked: dict[str, Any] = {"max_tokens": 1, "temperature": temperature, "typical_p": share, "ignore_eos": True}
+    found = np.array([g.ids[0] for g in small.ours.generate(prompt, n=draws, **asked, **options)])
+    assert (chances[found] > 0).all(), "a token was drawn that is not typical"
+    counts = np.bincount(found, minlength=len(chances))
+    often = chances * draws > 12
+    off = np.abs(counts - chances * draws) / np.sqrt(np.maximum(chances * draws, 1e-9))
+    assert off[often].max(initial=0) < 6, "a token is drawn as often as its share says"
+
+
 def test_equal_prompts_of_a_list_draw_different_streams_and_the_same_again(small: Pair) -> None:
     prompt, seed = some_ids(small), int(np.random.default_rng().integers(1 << 40))
     options: dict[str, Any] = {"max_tokens": 12, "temperature": 1.0, "seed": seed, "ignore_eos": True}

@@ -17,11 +17,14 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keeps tokens at least this fraction as likely as the most likely one.
     pub min_p: f32,
+    /// Of what these keep, keeps the tokens whose surprise is nearest to the expected one and that together reach this
+    /// probability.
+    pub typical_p: f32,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 }
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, typical_p: 1.0 }
     }
 }
 
@@ -36,6 +39,9 @@ impl Sampling {
         }
         if !(0.0..=1.0).contains(&self.min_p) {
             return Err(Error::argument("min_p", self.min_p, "it must be from 0 (keeps all) to 1"));
+        }
+        if !(self.typical_p > 0.0 && self.typical_p <= 1.0) {
+            return Err(Error::argument("typical_p", self.typical_p, "it must be above 0 and at most 1 (1 keeps all)"));
         }
         Ok(())
     }
@@ -60,8 +66,9 @@ impl Sampler {
         if s.temperature <= 0.0 {
             return vector::argmax(logits) as u32;
         }
-        if s.top_k > 0 || s.top_p < 1.0 || s.min_p > 0.0 {
-            return self.draw(&candidates(logits, s, weights));
+        if s.top_k > 0 || s.top_p < 1.0 || s.min_p > 0.0 || s.typical_p < 1.0 {
+            let kept = candidates(logits, s, weights);
+            return if s.typical_p < 1.0 { self.draw(&typical(&kept, s.typical_p)) } else { self.draw(&kept) };
         }
         // All may be drawn: no order is needed, only their sum.
         let total = all_weights(logits, s, weights);
@@ -103,6 +110,8 @@ fn candidates(logits: &[f32], sampling: &Sampling, weights: &mut Vec<f32>) -> Ve
             logits.iter().enumerate().filter(|(_, l)| **l >= floor).map(|(id, &l)| (id as u32, l)).collect();
         likely.sort_unstable_by(likelier);
         weighted(likely)
+    } else if sampling.top_p >= 1.0 {
+        weighted(top(logits, logits.len()))
     } else {
         // The likeliest that reach the share; a few hundred nearly always do.
         let enough = all_weights(logits, sampling, weights) * f64::from(sampling.top_p);
@@ -124,6 +133,25 @@ fn candidates(logits: &[f32], sampling: &Sampling, weights: &mut Vec<f32>) -> Ve
         kept = reaching(kept, enough);
     }
     kept
+}
+
+/// Those of `kept` whose surprise is nearest to its mean and that together have this share of the weight; ties with the
+/// last of them as well.
+fn typical(kept: &[(u32, f64)], share: f32) -> Vec<(u32, f64)> {
+    let total: f64 = kept.iter().map(|c| c.1).sum();
+    let surprise = |weight: f64| -(weight / total).ln();
+    let mean: f64 = kept.iter().map(|c| c.1 / total * surprise(c.1)).sum();
+    let odd = |weight: f64| (surprise(weight) - mean).abs();
+    let mut order: Vec<f64> = kept.iter().map(|c| c.1).collect();
+    order.sort_by(|a, b| odd(*a).total_cmp(&odd(*b)));
+    let (mut reached, mut most) = (0.0, f64::INFINITY);
+    for weight in order {
+        (reached, most) = (reached + weight, odd(weight));
+        if reached >= total * f64::from(share) {
+            break;
+        }
+    }
+    kept.iter().copied().filter(|c| odd(c.1) <= most).collect()
 }
 
 /// The first of `kept` that together weigh `enough`.
@@ -216,6 +244,18 @@ mod tests {
         assert_eq!(ids(Sampling { top_k: 4, ..base }), [1, 2, 0, 3]);
         assert_eq!(top(&logits, 3), [(1, 3.0), (2, 2.0), (0, 1.0)]);
         assert_eq!(top(&[2.0, 2.0, 2.0], 2), [(0, 2.0), (1, 2.0)]);
+    }
+
+    #[test]
+    fn typical_tokens_are_neither_the_likeliest_nor_the_rarest() {
+        // One of a half, and ten that share the rest: their surprise is 3.0, the mean 1.84, that of the first 0.69.
+        let kept: Vec<(u32, f64)> = (0..11).map(|i| (i, if i == 0 { 0.5 } else { 0.05 })).collect();
+        let ids = |share: f32| typical(&kept, share).iter().map(|c| c.0).collect::<Vec<_>>();
+        assert_eq!(ids(0.3), [0]);
+        assert_eq!(ids(0.6), (0..11).collect::<Vec<u32>>());
+        // One that is nearly certain, beside a hundred: of so little surprise is the mean that the first alone is near it.
+        let kept: Vec<(u32, f64)> = (0..101).map(|i| (i, if i == 0 { 0.2 } else { 0.008 })).collect();
+        assert_eq!(typical(&kept, 0.5).first().map(|c| c.0), Some(1));
     }
 
     #[test]
