@@ -1,4 +1,4 @@
-"""What vectors cost on their way in and out, beside an earlier build: `python -m benches.exchange [--against FOLDER]`.
+"""What vectors cost on their way in and out, beside an earlier build: `python -m benches.exchange [--against FOLDER] [--save]`.
 
 FOLDER holds the other build's package, as a directory `densecore`. Both sides take turns, each in a process of its own;
 figures are medians in microseconds, printed as JSON.
@@ -7,6 +7,7 @@ figures are medians in microseconds, printed as JSON.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
 import statistics
@@ -15,6 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from benches.compare import ROOT, write
+from tests.verify.record import machine
 
 ROWS = 512
 REPEATS = 200
@@ -71,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.exchange", description=__doc__)
     parser.add_argument("--against", metavar="FOLDER", help="the other build's packages")
     parser.add_argument("--model", default="qwen2.5-coder-1.5b-instruct", help="gives the width and the fingerprint")
+    parser.add_argument("--save", action="store_true", help="write results/bench/exchange.json")
     parser.add_argument("--alone", action="store_true", help="measure here, once")
     options = parser.parse_args()
     if options.alone:
@@ -85,7 +90,13 @@ def main() -> None:
         name: {step: round(statistics.median(one[step] for one in found), 1) for step in found[0]}
         for name, found in rounds.items()
     }
-    print(json.dumps({"rows": ROWS, "model": options.model, "rounds": ROUNDS, "microseconds": figures}, indent=1))
+    made = {"rows": ROWS, "model": options.model, "rounds": ROUNDS, "microseconds": figures}
+    print(json.dumps(made, indent=1))
+    if options.save:
+        when = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        against = " --against d5f3af9" if options.against else ""
+        told = {"command": f"python -m benches.exchange{against} --save", "date": when, "machine": machine(), **made}
+        write(ROOT / "results" / "bench" / "exchange.json", told)
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def run_workers(group: str, names: list[str], options: argparse.Namespace, done:
             if LLAMA in workers and measure.tries and not options.quick:
                 settings, tried = settle(workers[LLAMA], measure)
             for side in chosen_sides(measure, options):  # uncounted: prompts of a batch, the long context, pages
-                short = {"tokens": 4} if measure.work["call"] == "decode" else {"length": 64}
+                short = {"tokens": 4} if measure.work["call"] in ("decode", "sample") else {"length": 64}
                 workers[side].ask(seed=WARM_SEED, **{**measure.work, **short})
 
             def value(side: str, number: int, measure: Measure = measure) -> float:
