@@ -393,9 +393,9 @@ class Model:
             raw: Let vectors of other spaces in.
             cancel: Stops the call; what was written so far is returned.
             options: How to generate, see :class:`densecore.GenerateOptions`: ``max_tokens``, ``temperature``, ``top_k``,
-                ``top_p``, ``min_p``, ``typical_p``, ``repetition_penalty``, ``presence_penalty``, ``frequency_penalty``, ``logit_bias``,
-                ``min_tokens``, ``n``, ``seed``, ``stop``, ``stop_token_ids``, ``form``, ``logprobs``, ``ignore_eos``,
-                ``cache_salt``.
+                ``top_p``, ``min_p``, ``typical_p``, ``repetition_penalty``, ``presence_penalty``, ``frequency_penalty``,
+                ``logit_bias``, ``min_tokens``, ``n``, ``seed``, ``stop``, ``stop_token_ids``, ``form``, ``logprobs``,
+                ``ignore_eos``, ``cache_salt``.
 
         Returns:
             A :class:`Generation`, or a list of them for a list of prompts; with ``n`` above 1 a list of ``n`` a prompt. Of

@@ -129,7 +129,7 @@ def test_truncated_gguf(gguf: bytes, tmp_path: Path, share: float) -> None:
     refused(lambda: densecore.Model.load(path), F, "cut.gguf")
 
 
-@pytest.mark.parametrize("scaling", ["linear", "yarn", "longrope", "llama3"])
+@pytest.mark.parametrize("scaling", ["longrope", "llama3", "dynamic"])
 def test_gguf_rope_scaling_is_refused(scaling: str, tmp_path: Path) -> None:
     import gguf as library
 
@@ -172,10 +172,13 @@ def test_flipped_header_bits_never_crash(gguf: bytes, tmp_path: Path) -> None:
 
 CONFIG_LIES: dict[str, tuple[dict[str, Any], Any, tuple[str, ...]]] = {
     "unknown architecture": ({"architectures": ["MambaForCausalLM"], "model_type": "mamba"}, U, ("mamba",)),
-    "yarn": ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}}, U, ("yarn",)),
-    "llama3 scaling": ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, U, ("llama3",)),
+    "yarn of another kind": ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "mscale": 0.7}}, U, ("mscale",)),
+    "llama3 without its turns": ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, F, ("low_freq_factor",)),
+    "linear without a factor": ({"rope_parameters": {"rope_type": "linear"}}, F, ("factor is missing",)),
+    "a scaling that makes no sense": ({"rope_parameters": {"rope_type": "linear", "factor": 0.0}}, F, ("no sense",)),
+    "longrope": ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, U, ("longrope",)),
     "old style scaling": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, U, ("dynamic",)),
-    "partial rotary": ({"partial_rotary_factor": 0.5}, U, ("partial_rotary_factor", "0.5")),
+    "partial rotary": ({"partial_rotary_factor": 0.3}, F, ("even part",)),
     "gelu": ({"hidden_act": "gelu"}, U, ("gelu", "silu")),
     "sliding window": ({"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 0}, U, ("sliding",)),
     "no heads": ({"num_attention_heads": 0}, (F, L), ("num_attention_heads", "0")),
