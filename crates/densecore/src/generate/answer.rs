@@ -11,7 +11,7 @@ use super::writer::{DrawSpace, Event, Finish, TokenLogprob, Writer};
 use crate::error::{Error, Result};
 use crate::pool::call::Call;
 use crate::vertex::Model;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// An answer.
@@ -132,7 +132,7 @@ impl Model {
         start: Instant,
         each: &mut dyn FnMut(&Event),
     ) -> Result<()> {
-        let mut space = DrawSpace::default();
+        let spaces: Vec<_> = (0..self.threads()).map(|_| Mutex::new(DrawSpace::default())).collect();
         while !sequences.iter().all(Sequence::is_over) {
             call.admit(sequences)?;
             let ready: Vec<usize> =
@@ -140,8 +140,9 @@ impl Model {
             for part in ready.chunks(LOGIT_ROWS) {
                 let last: Vec<&Sequence> = part.iter().map(|&i| &sequences[i]).collect();
                 let logits = self.last_logits(call, &last)?;
-                for (&i, logits) in part.iter().zip(logits.chunks_exact(self.config().vocab)) {
-                    Self::take(&mut sequences[i], &mut answers[i], logits, &mut space, start, each);
+                let drawn = self.draw(answers, part, logits, &spaces);
+                for (&i, event) in part.iter().zip(drawn) {
+                    Self::take(&mut sequences[i], &mut answers[i], event, start, each);
                 }
             }
             self.step(call, sequences, usize::MAX, &mut |_, _, _| Ok(()))?;
@@ -155,16 +156,43 @@ impl Model {
         Ok(())
     }
 
-    /// Draws one answer's next tokens, and feeds them to its sequence or ends it.
+    /// Draws the next tokens of some answers, `part` in ascending order, from a row of logits each. Every thread has a space
+    /// of its own; what is drawn does not depend on who draws it.
+    fn draw(
+        &self,
+        answers: &mut [Answer],
+        part: &[usize],
+        logits: &[f32],
+        spaces: &[Mutex<DrawSpace>],
+    ) -> Vec<Result<Event>> {
+        let writers = answers.iter_mut().enumerate().filter(|(i, _)| part.binary_search(i).is_ok());
+        let rows = logits.chunks_exact(self.config().vocab);
+        let jobs: Vec<_> =
+            writers.zip(rows).map(|((_, answer), row)| Mutex::new((&mut answer.writer, row, None))).collect();
+        self.decoder().pool.run(jobs.len(), &|k| {
+            // Each job is one thread's, and there are as many spaces as threads.
+            if let Ok(mut job) = jobs[k].lock() {
+                let (writer, row, event) = &mut *job;
+                let free = spaces.iter().find_map(|space| space.try_lock().ok());
+                *event = Some(match free {
+                    Some(mut space) => writer.draw(row, &mut space),
+                    None => writer.draw(row, &mut DrawSpace::default()),
+                });
+            }
+        });
+        let missing = || Err(Error::Internal("an answer was not drawn".into()));
+        jobs.into_iter().map(|job| job.into_inner().ok().and_then(|job| job.2).unwrap_or_else(missing)).collect()
+    }
+
+    /// Tells what was drawn for one answer, and feeds it to its sequence or ends it.
     fn take(
         sequence: &mut Sequence,
         answer: &mut Answer,
-        logits: &[f32],
-        space: &mut DrawSpace,
+        drawn: Result<Event>,
         start: Instant,
         each: &mut dyn FnMut(&Event),
     ) {
-        let (event, failed) = match answer.writer.draw(logits, space) {
+        let (event, failed) = match drawn {
             Ok(event) => (event, false),
             Err(error) => (answer.writer.fail(error), true),
         };
